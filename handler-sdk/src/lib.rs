@@ -1,0 +1,1 @@
+//! The contract between handlers and the host.
