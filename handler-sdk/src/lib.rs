@@ -1,1 +1,130 @@
-//! The contract between handlers and the host.
+//! Write a handler for [Sconce](https://docs.rs/handler-sdk): the code around a PyTorch model, in Rust, as one shared library.
+//!
+//! A whole plugin:
+//!
+//! ```
+//! use handler_sdk::prelude::*;
+//!
+//! #[derive(Default)]
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     fn handle(&self, batch: &Batch, _: &Context) -> Result<Vec<Response>> {
+//!         Ok(batch.iter().map(|request| Response::bytes(request.body())).collect())
+//!     }
+//! }
+//!
+//! export_handler!(Echo);
+//!
+//! // Tested with no server and no library, through the same boundary:
+//! use handler_sdk::testing::{Host, Request};
+//! let mut echo = Host::new().start::<Echo>()?;
+//! let answer = echo.predict(Request::body("hello"))?;
+//! assert_eq!(answer.body, b"hello");
+//! # Ok::<(), handler_sdk::Error>(())
+//! ```
+//!
+//! with this in its `Cargo.toml`:
+//!
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib"]
+//!
+//! [dependencies]
+//! handler-sdk = "1"
+//! ```
+//!
+//! `cargo build --release` makes `libecho.so`; `sconce check libecho.so` says whether a server would take it; put into the folder of `--plugins-path`, it serves every archive whose handler is `echo`.
+//!
+//! # With a model
+//!
+//! The host loads the archive's model, owns it, and keeps it when the handler is replaced.
+//! A handler turns a request into a tensor and an output into an answer:
+//!
+//! ```
+//! use handler_sdk::prelude::*;
+//!
+//! /// Takes `[3.0, -1.0]` as JSON, answers the place of the model's largest output.
+//! #[derive(Default)]
+//! struct Largest;
+//!
+//! impl Handler for Largest {
+//!     fn preprocess(&self, request: &Request, _: &Context) -> Result<Tensor> {
+//!         request.input()?.tensor()
+//!     }
+//!
+//!     fn postprocess(&self, output: Output, _: &Context) -> Result<Response> {
+//!         Ok(Response::text(output.tensor()?.argmax()?.to_string()))
+//!     }
+//! }
+//!
+//! # use handler_sdk::testing;
+//! # let mut handler = testing::Host::new().model(|inputs| Ok(inputs[0].clone().into())).start::<Largest>()?;
+//! # assert_eq!(handler.predict(testing::Request::json(&[0.5, 2.5]))?.body, b"1");
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! Units and shapes: tensors are row-major; `preprocess` gives one without the batch dimension, the model sees `[n, …]`; bytes are bytes, times are in the unit that their name says.
+//!
+//! # Features
+//!
+//! * `tch`: tensors are `tch::Tensor`s, shared with the host without a copy, on any device; needs libtorch 2.11.0 to build.
+//!   Without it a handler builds in seconds, and may still call the host's models with plain tensors.
+#![deny(missing_docs)]
+
+mod context;
+mod error;
+mod export;
+mod handler;
+mod model;
+mod output;
+mod request;
+mod response;
+mod tensor;
+
+pub mod testing;
+
+pub use context::Context;
+pub use context::Level;
+pub use context::MetricKind;
+pub use context::ModelKind;
+pub use error::Error;
+pub use error::Result;
+pub use handler::Handler;
+pub use model::Model;
+pub use model::Weights;
+pub use output::Output;
+pub use request::Batch;
+pub use request::Field;
+pub use request::Request;
+pub use response::Answer;
+pub use response::Response;
+pub use tensor::DType;
+pub use tensor::Device;
+pub use tensor::Element;
+pub use tensor::Tensor;
+
+/// What nearly every handler uses.
+pub mod prelude {
+    pub use crate::Batch;
+    pub use crate::Context;
+    pub use crate::Error;
+    pub use crate::Handler;
+    pub use crate::Output;
+    pub use crate::Request;
+    pub use crate::Response;
+    pub use crate::Result;
+    pub use crate::Tensor;
+    pub use crate::export_handler;
+}
+
+// Required by the host, and by what the macro expands to; not for authors.
+#[doc(hidden)]
+pub mod abi;
+#[doc(hidden)]
+pub use context::ContextInfo;
+#[doc(hidden)]
+pub use export::private as __private;
+#[cfg(feature = "tch")]
+#[doc(hidden)]
+pub use tch;

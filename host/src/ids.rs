@@ -37,10 +37,7 @@ pub struct BadModelName(pub String);
 impl ModelName {
     /// Takes a name that follows the archiver's rule, `^[A-Za-z0-9][A-Za-z0-9_\-.]*$`.
     pub fn parse(text: &str) -> Result<Self, BadModelName> {
-        let first = text
-            .chars()
-            .next()
-            .is_some_and(|c| c.is_ascii_alphanumeric());
+        let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
         let rest = text
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));

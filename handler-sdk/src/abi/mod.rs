@@ -1,0 +1,26 @@
+//! What crosses between the host and a plugin, and nothing else.
+//!
+//! Everything here is C-shaped: pointers with lengths, numbers, function tables that only grow at their end.
+//! It is the only part of the crate that knows `abi_stable`, so that the boundary can be rebuilt on something else without an author noticing.
+//!
+//! * [`raw`]: the types that cross.
+//! * [`note`]: what a library says of itself in its file, to be read before it is opened.
+//! * [`glue`]: the plugin's side: turns raw calls into calls of [`Handler`](crate::Handler) and stops panics.
+//! * `values`: tensors, and structures of them, on their way across.
+//! * [`instance`]: the host's side: owns one handler object and copies out what it answers.
+//!
+//! The rules that keep it sound: whatever is passed is borrowed for that call; each side copies what it keeps; memory is freed by the side that took it.
+
+#![allow(unsafe_code)]
+
+pub mod glue;
+pub mod instance;
+pub mod note;
+pub mod raw;
+pub(crate) mod values;
+
+/// The version of the boundary, `(major, minor)`.
+///
+/// The major part changes when something that crosses changes its shape, the minor part when something is added.
+/// A host takes plugins of its own major version whose minor version is not above its own.
+pub const ABI_VERSION: (u32, u32) = (1, 0);

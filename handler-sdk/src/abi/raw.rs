@@ -1,0 +1,293 @@
+//! The types that cross the boundary: `Raw…` is what both sides see in memory.
+//!
+//! A struct that isn't a function table is frozen once released; the tables end in a `last_prefix_field` and grow only behind it.
+
+#![allow(missing_docs, missing_debug_implementations)] // The fields are named after the public types that explain them; tables of functions have nothing to print.
+
+use std::ffi::c_void;
+
+use abi_stable::StableAbi;
+use abi_stable::library::RootModule;
+use abi_stable::package_version_strings;
+use abi_stable::sabi_types::VersionStrings;
+use abi_stable::std_types::RSlice;
+use abi_stable::std_types::RStr;
+
+/// How a call ended.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi)]
+pub struct RawStatus(pub u8);
+
+/// What kind of call a batch is.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi)]
+pub struct RawVerb(pub u8);
+
+/// In which form a tensor is handed over.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi)]
+pub struct RawDoor(pub u8);
+
+/// What a [`RawEvent`] announces.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi)]
+pub struct RawEventKind(pub u8);
+
+/// A handler object; only the plugin that made it looks inside.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawInstance(pub *mut c_void);
+
+/// The host's state during one call; only the host looks inside.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawCallState(pub *const c_void);
+
+/// The plugin's state behind a [`RawSink`]; only the plugin looks inside.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawSinkState(pub *mut c_void);
+
+/// The receiver of a value: called once for each step through it.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct RawSink {
+    pub state: RawSinkState,
+    pub emit: extern "C" fn(RawSinkState, &RawEvent<'_>),
+}
+
+/// What a plugin may use during one call.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct RawCall {
+    pub host: RawHostRef,
+    pub state: RawCallState,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawPair<'a> {
+    pub name: RStr<'a>,
+    pub value: RStr<'a>,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawField<'a> {
+    pub name: RStr<'a>,
+    /// Empty where the client named none.
+    pub content_type: RStr<'a>,
+    pub bytes: RSlice<'a, u8>,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawRequest<'a> {
+    pub id: RStr<'a>,
+    pub headers: RSlice<'a, RawPair<'a>>,
+    pub fields: RSlice<'a, RawField<'a>>,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawBatch<'a> {
+    pub verb: RawVerb,
+    pub requests: RSlice<'a, RawRequest<'a>>,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawResponse<'a> {
+    pub status: u16,
+    /// Empty where the handler named none.
+    pub content_type: RStr<'a>,
+    pub headers: RSlice<'a, RawPair<'a>>,
+    pub body: RSlice<'a, u8>,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawFailure<'a> {
+    pub status: u16,
+    pub client: RStr<'a>,
+    pub log: RStr<'a>,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawMetric<'a> {
+    /// 0 counter, 1 gauge, 2 histogram.
+    pub kind: u8,
+    pub value: f64,
+    pub name: RStr<'a>,
+    pub unit: RStr<'a>,
+}
+
+/// A tensor, borrowed for the call: `torch` is set with [`RawDoor::TORCH`], the rest with [`RawDoor::PLAIN`].
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawTensor<'a> {
+    pub door: RawDoor,
+    pub dtype: u8,
+    pub shape: RSlice<'a, i64>,
+    pub bytes: RSlice<'a, u8>,
+    /// An `at::Tensor *`.
+    pub torch: *const c_void,
+}
+
+/// One step through a value: a tensor, or the beginning or end of what holds several.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawEvent<'a> {
+    pub kind: RawEventKind,
+    /// The key in a dict, the name of a weight, or an error's text.
+    pub name: RStr<'a>,
+    pub tensor: RawTensor<'a>,
+}
+
+/// What the host does for a plugin during a call.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = RawHostRef)))]
+#[sabi(missing_field(option))]
+pub struct RawHost {
+    pub log: extern "C" fn(RawCallState, level: u8, message: RStr<'_>),
+    pub metric: extern "C" fn(RawCallState, &RawMetric<'_>),
+    pub respond: extern "C" fn(RawCallState, index: usize, &RawResponse<'_>),
+    pub fail: extern "C" fn(RawCallState, index: usize, &RawFailure<'_>),
+    pub forward: extern "C" fn(RawCallState, inputs: RSlice<'_, RawTensor<'_>>, RawDoor, RawSink) -> RawStatus,
+    #[sabi(last_prefix_field)]
+    pub weights: extern "C" fn(RawCallState, RawDoor, RawSink) -> RawStatus,
+}
+
+/// What the host asks of one handler.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = RawHandlerRef)))]
+#[sabi(missing_field(option))]
+pub struct RawHandler {
+    pub create: extern "C" fn(RawCall, &mut RawInstance) -> RawStatus,
+    pub initialize: extern "C" fn(RawInstance, RawCall, context: RStr<'_>) -> RawStatus,
+    pub self_test: extern "C" fn(RawInstance, RawCall) -> RawStatus,
+    pub handle: extern "C" fn(RawInstance, RawCall, &RawBatch<'_>) -> RawStatus,
+    #[sabi(last_prefix_field)]
+    pub destroy: extern "C" fn(RawInstance, RawCall) -> RawStatus,
+}
+
+/// One handler under the name by which archives ask for it.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct RawExport {
+    /// `mnist_digit_classifier`
+    pub name: RStr<'static>,
+    /// `MnistDigitClassifier`
+    pub type_name: RStr<'static>,
+    pub handler: RawHandlerRef,
+}
+
+/// The root of a library: what it exports.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = RawPluginRef)))]
+#[sabi(missing_field(option))]
+pub struct RawPlugin {
+    #[sabi(last_prefix_field)]
+    pub handlers: RSlice<'static, RawExport>,
+}
+
+// === impl RawStatus ===
+
+impl RawStatus {
+    pub const OK: Self = Self(0);
+    /// The call failed; the reason was given to `RawHost::fail` before.
+    pub const FAILED: Self = Self(1);
+    /// The plugin's code panicked: the instance is not to be called again.
+    pub const PANICKED: Self = Self(2);
+}
+
+// === impl RawVerb ===
+
+impl RawVerb {
+    pub const PREDICT: Self = Self(0);
+}
+
+// === impl RawDoor ===
+
+impl RawDoor {
+    pub const PLAIN: Self = Self(0);
+    pub const TORCH: Self = Self(1);
+}
+
+// === impl RawEventKind ===
+
+impl RawEventKind {
+    pub const TENSOR: Self = Self(0);
+    pub const BEGIN_LIST: Self = Self(1);
+    pub const BEGIN_DICT: Self = Self(2);
+    pub const END: Self = Self(3);
+    pub const ERROR: Self = Self(4);
+}
+
+// === impl RawEvent ===
+
+impl<'a> RawEvent<'a> {
+    pub fn tensor(name: &'a str, tensor: RawTensor<'a>) -> Self {
+        Self {
+            kind: RawEventKind::TENSOR,
+            name: RStr::from_str(name),
+            tensor,
+        }
+    }
+
+    pub fn mark(kind: RawEventKind, name: &'a str) -> Self {
+        Self {
+            kind,
+            name: RStr::from_str(name),
+            tensor: RawTensor::EMPTY,
+        }
+    }
+}
+
+// === impl RawTensor ===
+
+impl RawTensor<'_> {
+    pub const EMPTY: RawTensor<'static> = RawTensor {
+        door: RawDoor::PLAIN,
+        dtype: 0,
+        shape: RSlice::EMPTY,
+        bytes: RSlice::EMPTY,
+        torch: std::ptr::null(),
+    };
+}
+
+/// The index that stands for the whole call, not for one of its requests.
+pub const WHOLE_CALL: usize = usize::MAX;
+
+// === impl RawPluginRef ===
+
+impl RootModule for RawPluginRef {
+    abi_stable::declare_root_module_statics! {RawPluginRef}
+    const BASE_NAME: &'static str = "sconce_handlers";
+    const NAME: &'static str = "sconce_handlers";
+    const VERSION_STRINGS: VersionStrings = package_version_strings!();
+}
+
+impl std::fmt::Debug for RawCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawCall").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for RawSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawSink").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for RawExport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawExport")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

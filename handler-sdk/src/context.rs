@@ -1,0 +1,227 @@
+//! What surrounds a call: the model's name and folder, its configuration, the host's services.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+use abi_stable::std_types::RStr;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Device;
+use crate::Error;
+use crate::Model;
+use crate::Result;
+use crate::Weights;
+use crate::abi::raw::RawCall;
+use crate::abi::raw::RawMetric;
+
+/// What a handler knows of its place, and what the host does for it.
+///
+/// One context belongs to one handler object: name, folder and configuration never change during its life.
+#[derive(Debug)]
+pub struct Context {
+    info: ContextInfo,
+    device: Device,
+    call: Cell<Option<RawCall>>,
+}
+
+/// How serious a line for the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Of use while developing the handler.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Something to look at.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// What kind of number a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows; the value is added.
+    Counter,
+    /// Goes up and down; the value replaces the last one.
+    Gauge,
+    /// A distribution; the value is one observation.
+    Histogram,
+}
+
+/// What kind of file the archive's model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// A TorchScript module, to be called with [`Context::model`].
+    TorchScript,
+    /// Named tensors, to be read with [`Context::weights`].
+    StateDict,
+}
+
+/// The part of a context that is data; it crosses as JSON, so that fields can be added.
+#[doc(hidden)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContextInfo {
+    pub model_name: String,
+    pub model_version: String,
+    pub model_dir: PathBuf,
+    pub device: String,
+    pub model_kind: Option<ModelKind>,
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+    #[serde(default)]
+    pub config: Value,
+}
+
+// === impl Context ===
+
+impl Context {
+    pub(crate) fn new(info: ContextInfo) -> Result<Self> {
+        let device = info.device.parse()?;
+        Ok(Self {
+            info,
+            device,
+            call: Cell::new(None),
+        })
+    }
+
+    /// Lends the host's services to the context for one call.
+    pub(crate) fn with_call<T>(&self, call: RawCall, work: impl FnOnce(&Self) -> T) -> T {
+        struct Reset<'a>(&'a Cell<Option<RawCall>>);
+        impl Drop for Reset<'_> {
+            fn drop(&mut self) {
+                self.0.set(None);
+            }
+        }
+        self.call.set(Some(call));
+        let _reset = Reset(&self.call);
+        work(self)
+    }
+
+    pub(crate) fn call(&self) -> Result<RawCall> {
+        self.call
+            .get()
+            .ok_or_else(|| Error::new("the host can be asked only during a call"))
+    }
+
+    /// The name under which the model is served.
+    pub fn model_name(&self) -> &str {
+        &self.info.model_name
+    }
+
+    /// The model's version, `1.0` unless the archive says otherwise.
+    pub fn model_version(&self) -> &str {
+        &self.info.model_version
+    }
+
+    /// The folder with the archive's files; read-only.
+    pub fn model_dir(&self) -> &Path {
+        &self.info.model_dir
+    }
+
+    /// Where the model lives. In the self-test before a library is admitted this is always the CPU.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// A property of the server: `batch_size`, `gpu_id` (only on a GPU), `server_name`, `server_version`, `limit_max_image_pixels`.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.info.properties.get(name).map(String::as_str)
+    }
+
+    /// The archive's `model-config.yaml` as a value; `Null` where there is none.
+    pub fn config(&self) -> &Value {
+        &self.info.config
+    }
+
+    /// What kind of model the archive holds; `None` where it holds none.
+    pub fn model_kind(&self) -> Option<ModelKind> {
+        self.info.model_kind
+    }
+
+    /// The archive's TorchScript model, ready to be called; the host owns it, and keeps it when the handler is replaced.
+    ///
+    /// Fails where the archive holds none.
+    pub fn model(&self) -> Result<Model<'_>> {
+        match self.info.model_kind {
+            Some(ModelKind::TorchScript) => Ok(Model::new(self)),
+            Some(ModelKind::StateDict) => Err(Error::new(format!(
+                "model {} is a state dict, which holds tensors but no code: read it with `Context::weights` and call a network of your own, or save the model as TorchScript",
+                self.model_name()
+            ))),
+            None => Err(self.no_model()),
+        }
+    }
+
+    /// The named tensors of the archive's state dict, or the parameters and buffers of its TorchScript model, on [`device`](Self::device); the host owns them.
+    ///
+    /// With the feature `tch` they are shared, not copied: never write to them.
+    /// Fails where the archive holds no model.
+    pub fn weights(&self) -> Result<Weights> {
+        match self.info.model_kind {
+            Some(_) => Weights::read(self),
+            None => Err(self.no_model()),
+        }
+    }
+
+    /// Writes a line to the server's log, under the model's name.
+    pub fn log(&self, level: Level, message: impl AsRef<str>) {
+        if let Some(call) = self.call.get() {
+            call.host.log()(call.state, level as u8, RStr::from_str(message.as_ref()));
+        }
+    }
+
+    /// Gives one value to the server's metrics, under the model's name and version.
+    ///
+    /// `unit` is free text, as `ms` or `count`; the name is what the dashboards see.
+    pub fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str) {
+        if let Some(call) = self.call.get() {
+            let raw = RawMetric {
+                kind: kind as u8,
+                value,
+                name: RStr::from_str(name),
+                unit: RStr::from_str(unit),
+            };
+            call.host.metric()(call.state, &raw);
+        }
+    }
+
+    fn no_model(&self) -> Error {
+        Error::new(format!(
+            "the archive of {} holds no model: pack one with --serialized-file",
+            self.model_name()
+        ))
+    }
+}
+
+// === impl Level ===
+
+impl Level {
+    #[doc(hidden)]
+    pub fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Debug,
+            1 => Self::Info,
+            2 => Self::Warn,
+            _ => Self::Error,
+        }
+    }
+}
+
+// === impl MetricKind ===
+
+impl MetricKind {
+    #[doc(hidden)]
+    pub fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Counter),
+            1 => Some(Self::Gauge),
+            2 => Some(Self::Histogram),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Tests for handlers, with no server and no shared library.
+//!
+//! The handler is called through the same boundary as in the host: a panic is caught, an answer is copied out, a wrong number of answers is an error.
+//!
+//! ```
+//! use handler_sdk::prelude::*;
+//! use handler_sdk::testing::{Host, Request as Sent};
+//!
+//! #[derive(Default)]
+//! struct Greeter;
+//!
+//! impl Handler for Greeter {
+//!     fn handle(&self, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
+//!         let greeting = context.config()["greeting"].as_str().unwrap_or("Hello");
+//!         Ok(batch
+//!             .iter()
+//!             .map(|request| match request.input().and_then(|field| field.text()) {
+//!                 Ok(name) => Response::text(format!("{greeting}, {name}!")),
+//!                 Err(error) => error.into(),
+//!             })
+//!             .collect())
+//!     }
+//! }
+//!
+//! let mut greeter = Host::new().config(serde_json::json!({"greeting": "Moin"})).start::<Greeter>()?;
+//! let answers = greeter.handle(&[Sent::body("Ada"), Sent::body(*b"\xff")]);
+//! assert_eq!(answers[0].as_ref().unwrap().body, b"Moin, Ada!");
+//! assert_eq!(answers[1].as_ref().unwrap_err().status(), 400);
+//! # Ok::<(), Error>(())
+//! ```
+
+#![allow(unsafe_code)]
+
+mod request;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+
+use abi_stable::std_types::RSlice;
+
+use crate::Answer;
+use crate::Error;
+use crate::Handler;
+use crate::Level;
+use crate::MetricKind;
+use crate::ModelKind;
+use crate::Output;
+use crate::Result;
+use crate::Tensor;
+use crate::abi::instance::CallError;
+use crate::abi::instance::HostServices;
+use crate::abi::instance::Instance;
+use crate::abi::raw::RawBatch;
+use crate::abi::raw::RawDoor;
+use crate::abi::raw::RawEvent;
+use crate::abi::raw::RawEventKind;
+use crate::abi::raw::RawTensor;
+use crate::abi::raw::RawVerb;
+use crate::abi::values;
+use crate::context::ContextInfo;
+use crate::export::private::export;
+
+pub use request::Request;
+
+type Forward = Box<dyn Fn(&[Tensor]) -> Result<Output>>;
+
+/// Stands in for the server: made with what an archive would hold, then [`start`](Self::start)ed with a handler.
+pub struct Host {
+    info: ContextInfo,
+    services: Services,
+}
+
+/// A handler that was initialised and has passed its self-test.
+#[derive(Debug)]
+pub struct Running {
+    instance: Instance,
+    services: Services,
+}
+
+#[derive(Default)]
+struct Services {
+    model: Option<Forward>,
+    weights: Vec<(String, Tensor)>,
+    log: RefCell<Vec<(Level, String)>>,
+    metrics: RefCell<Vec<(MetricKind, String, f64)>>,
+}
+
+// === impl Host ===
+
+impl Host {
+    /// A host whose archive is empty: model `test`, version `1.0`, no files, on the CPU.
+    #[allow(clippy::new_without_default)] // It reads as what it is: the start of a sentence.
+    pub fn new() -> Self {
+        Self {
+            info: ContextInfo {
+                model_name: "test".to_owned(),
+                model_version: "1.0".to_owned(),
+                model_dir: PathBuf::new(),
+                device: "cpu".to_owned(),
+                model_kind: None,
+                properties: [("batch_size".to_owned(), "1".to_owned())].into(),
+                config: serde_json::Value::Null,
+            },
+            services: Services::default(),
+        }
+    }
+
+    /// The folder with the archive's files.
+    #[must_use]
+    pub fn model_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.info.model_dir = folder.into();
+        self
+    }
+
+    /// The content of `model-config.yaml`.
+    #[must_use]
+    pub fn config(mut self, config: serde_json::Value) -> Self {
+        self.info.config = config;
+        self
+    }
+
+    /// A property of the server.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.info.properties.insert(name.into(), value.into());
+        self
+    }
+
+    /// A TorchScript model: what `forward` gives for the tensors it is called with.
+    #[must_use]
+    pub fn model(mut self, forward: impl Fn(&[Tensor]) -> Result<Output> + 'static) -> Self {
+        self.info.model_kind = Some(ModelKind::TorchScript);
+        self.services.model = Some(Box::new(forward));
+        self
+    }
+
+    /// A state dict: tensors by name.
+    #[must_use]
+    pub fn weights<N: Into<String>>(mut self, tensors: impl IntoIterator<Item = (N, Tensor)>) -> Self {
+        self.info.model_kind = Some(ModelKind::StateDict);
+        self.services.weights = tensors
+            .into_iter()
+            .map(|(name, tensor)| (name.into(), tensor))
+            .collect();
+        self
+    }
+
+    /// Makes a handler, initialises it and runs its self-test; fails with the error of the first step that failed.
+    pub fn start<H: Handler>(self) -> Result<Running> {
+        let names = (std::any::type_name::<H>(), std::any::type_name::<H>());
+        // SAFETY: the handler's code is part of this program, which stays mapped.
+        let mut instance = unsafe { Instance::create(&export::<H>(names), &self.services) }.map_err(reason)?;
+        instance.initialize(&self.info, &self.services).map_err(reason)?;
+        instance.self_test(&self.services).map_err(reason)?;
+        Ok(Running {
+            instance,
+            services: self.services,
+        })
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Sends one request.
+    #[allow(clippy::needless_pass_by_value)] // A request made in place reads best.
+    pub fn predict(&mut self, request: Request) -> Result<Answer> {
+        self.handle(std::slice::from_ref(&request))
+            .pop()
+            .unwrap_or_else(|| Err(Error::new("no answer")))
+    }
+
+    /// Sends a batch; one result for each request, in order.
+    pub fn handle(&mut self, requests: &[Request]) -> Vec<Result<Answer>> {
+        let views: Vec<_> = requests.iter().map(Request::view).collect();
+        let raw: Vec<_> = views.iter().map(request::View::raw).collect();
+        let batch = RawBatch {
+            verb: RawVerb::PREDICT,
+            requests: RSlice::from_slice(&raw),
+        };
+        let (outcomes, result) = self.instance.handle(&batch, &self.services);
+        let whole = result
+            .map_err(reason)
+            .err()
+            .unwrap_or_else(|| Error::new("the handler gave no answer"));
+        outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or_else(|| Err(whole.clone())))
+            .collect()
+    }
+
+    /// What the handler has written to the log so far.
+    pub fn log(&self) -> Vec<(Level, String)> {
+        self.services.log.borrow().clone()
+    }
+
+    /// The metrics that the handler has given so far, as `(kind, name, value)`.
+    pub fn metrics(&self) -> Vec<(MetricKind, String, f64)> {
+        self.services.metrics.borrow().clone()
+    }
+}
+
+fn reason(error: CallError) -> Error {
+    match error {
+        CallError::Failed(error) | CallError::Panicked(error) => error,
+    }
+}
+
+// === impl Services ===
+
+impl HostServices for Services {
+    fn log(&self, level: Level, message: &str) {
+        self.log.borrow_mut().push((level, message.to_owned()));
+    }
+
+    fn metric(&self, kind: MetricKind, name: &str, value: f64, _unit: &str) {
+        self.metrics.borrow_mut().push((kind, name.to_owned(), value));
+    }
+
+    fn forward(&self, inputs: &[RawTensor<'_>], _: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+        let model = self
+            .model
+            .as_ref()
+            .ok_or("the test's host has no model: give it one with Host::model")?;
+        let inputs: Result<Vec<Tensor>> = inputs.iter().map(values::from_raw).collect();
+        let output = inputs
+            .and_then(|inputs| model(&inputs))
+            .map_err(|error| error.to_string())?;
+        walk("", &output, emit);
+        Ok(())
+    }
+
+    fn weights(&self, _: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+        for (name, tensor) in &self.weights {
+            emit(&RawEvent::tensor(name, values::to_raw(tensor, &tensor.shape())));
+        }
+        Ok(())
+    }
+}
+
+fn walk(name: &str, output: &Output, emit: &mut dyn FnMut(&RawEvent<'_>)) {
+    match output {
+        Output::Tensor(tensor) => emit(&RawEvent::tensor(name, values::to_raw(tensor, &tensor.shape()))),
+        Output::List(items) => {
+            emit(&RawEvent::mark(RawEventKind::BEGIN_LIST, name));
+            items.iter().for_each(|item| walk("", item, emit));
+            emit(&RawEvent::mark(RawEventKind::END, ""));
+        }
+        Output::Dict(entries) => {
+            emit(&RawEvent::mark(RawEventKind::BEGIN_DICT, name));
+            entries.iter().for_each(|(key, value)| walk(key, value, emit));
+            emit(&RawEvent::mark(RawEventKind::END, ""));
+        }
+    }
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").finish_non_exhaustive()
+    }
+}
