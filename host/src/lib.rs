@@ -4,3 +4,4 @@
 //! those above it (`tests/layering.rs` holds that).
 
 pub mod ids;
+pub mod model;

@@ -1,0 +1,28 @@
+//! Why a model can't be loaded.
+
+use std::path::PathBuf;
+
+use handler_sdk::Device;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ModelError {
+    #[error(
+        "{path} holds weights, and this sconce was built without libtorch: build it with the feature `torch` (on by default), or serve archives without a model"
+    )]
+    NoTorch { path: PathBuf },
+
+    #[error("{path} is not a model file that can be loaded: the name must end in .pt, .pth or .safetensors")]
+    UnknownFormat { path: PathBuf },
+
+    #[error("libtorch can't load {path}: {reason}")]
+    Load { path: PathBuf, reason: String },
+
+    #[error("can't read {path}: {reason}")]
+    Read { path: PathBuf, reason: String },
+
+    #[error("there is no {device}: libtorch sees {count} CUDA device(s) here; set deviceType: cpu in the model's config")]
+    NoSuchDevice { device: Device, count: usize },
+
+    #[error("libtorch's CUDA part is there and can't be opened: {reason}; install the driver it needs, or use a CPU libtorch")]
+    Cuda { reason: String },
+}

@@ -1,0 +1,96 @@
+//! Models: weights on a device, owned by the host and kept by content.
+//!
+//! The layer knows files and tensors; it doesn't know archives, plugins or HTTP.
+
+mod error;
+mod store;
+#[cfg(feature = "torch")]
+mod torch;
+
+pub use error::ModelError;
+pub use store::ModelKey;
+pub use store::ModelStore;
+
+use std::fmt::Debug;
+
+use handler_sdk::Device;
+use handler_sdk::ModelKind;
+use handler_sdk::abi::raw::RawDoor;
+use handler_sdk::abi::raw::RawEvent;
+use handler_sdk::abi::raw::RawTensor;
+
+/// A loaded model. It is shared by every handler that uses the same file on the same device, and never changes.
+pub trait Model: Debug + Send + Sync {
+    /// Whether it can be called, or only read.
+    fn kind(&self) -> ModelKind;
+
+    /// Calls `forward` and walks through its value; the error is libtorch's own text.
+    fn forward(
+        &self,
+        inputs: &[RawTensor<'_>],
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String>;
+
+    /// Walks through the named tensors.
+    fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String>;
+}
+
+/// The libtorch of this process; without the feature `torch` there is none, and no model can be loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Runtime {
+    /// How many CUDA devices libtorch can use.
+    pub cuda_devices: usize,
+}
+
+/// While it lives, libtorch on this thread keeps nothing for gradients.
+#[derive(Debug)]
+pub struct InferenceMode {
+    #[cfg(feature = "torch")]
+    _mode: torch::InferenceMode,
+}
+
+// === impl Runtime ===
+
+impl Runtime {
+    /// Starts libtorch: opens its CUDA part where there is one, and sets how many threads one operation may use.
+    ///
+    /// Call it once, before any plugin is opened: the loader's lock and CUDA's own loading must not meet.
+    pub fn start(threads_per_operation: usize) -> Result<Self, ModelError> {
+        #[cfg(feature = "torch")]
+        return torch::start(threads_per_operation);
+        #[cfg(not(feature = "torch"))]
+        {
+            let _ = threads_per_operation;
+            Ok(Self { cuda_devices: 0 })
+        }
+    }
+
+    /// The version of libtorch, `None` where this build has none.
+    pub fn libtorch_version() -> Option<&'static str> {
+        cfg!(feature = "torch").then_some(handler_sdk::abi::note::LIBTORCH_VERSION)
+    }
+
+    /// The device of that kind and number, checked against what there is.
+    pub fn device(self, device: Device) -> Result<Device, ModelError> {
+        match device {
+            Device::Cuda(index) if index >= self.cuda_devices => Err(ModelError::NoSuchDevice {
+                device,
+                count: self.cuda_devices,
+            }),
+            device => Ok(device),
+        }
+    }
+}
+
+// === impl InferenceMode ===
+
+impl InferenceMode {
+    /// Enters inference mode on this thread.
+    pub fn enter() -> Self {
+        Self {
+            #[cfg(feature = "torch")]
+            _mode: torch::InferenceMode::enter(),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The models in memory, by content: whoever asks for the same file on the same device gets the same copy.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use handler_sdk::Device;
+
+use super::Model;
+use super::ModelError;
+use crate::ids::Digest;
+
+/// What makes two models the same one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelKey {
+    /// The file's content.
+    pub digest: Digest,
+    pub device: Device,
+}
+
+/// Empty until the first load has succeeded.
+type Place = Mutex<Option<Weak<dyn Model>>>;
+
+/// Every model in memory; one is freed when its last user lets go.
+#[derive(Debug, Default)]
+pub struct ModelStore {
+    /// Each place has a lock of its own, so that two users of one file wait for one load, and those of another don't.
+    places: Mutex<HashMap<ModelKey, Arc<Place>>>,
+    loads: AtomicU64,
+}
+
+// === impl ModelStore ===
+
+impl ModelStore {
+    /// The model of that key, loaded from `path` if nobody has it.
+    pub fn get(&self, key: &ModelKey, path: &Path) -> Result<Arc<dyn Model>, ModelError> {
+        self.get_with(key, || load(path, key.device))
+    }
+
+    /// How many times a file was read into memory since the start.
+    pub fn loads(&self) -> u64 {
+        self.loads.load(Ordering::Relaxed)
+    }
+
+    fn get_with(
+        &self,
+        key: &ModelKey,
+        load: impl FnOnce() -> Result<Arc<dyn Model>, ModelError>,
+    ) -> Result<Arc<dyn Model>, ModelError> {
+        let place = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            places.retain(|other, place| other == key || Arc::strong_count(place) > 1 || is_used(place));
+            Arc::clone(places.entry(key.clone()).or_default())
+        };
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = place.as_ref().and_then(Weak::upgrade) {
+            return Ok(model);
+        }
+        let model = load()?;
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        *place = Some(Arc::downgrade(&model));
+        Ok(model)
+    }
+}
+
+fn is_used(place: &Place) -> bool {
+    let model = place.try_lock();
+    model.is_ok_and(|model| model.as_ref().is_some_and(|model| model.strong_count() > 0))
+}
+
+#[cfg(feature = "torch")]
+fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
+    super::torch::load(path, device)
+}
+
+#[cfg(not(feature = "torch"))]
+fn load(path: &Path, _: Device) -> Result<Arc<dyn Model>, ModelError> {
+    Err(ModelError::NoTorch { path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use handler_sdk::ModelKind;
+    use handler_sdk::abi::raw::RawDoor;
+    use handler_sdk::abi::raw::RawEvent;
+    use handler_sdk::abi::raw::RawTensor;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Empty;
+
+    impl Model for Empty {
+        fn kind(&self) -> ModelKind {
+            ModelKind::StateDict
+        }
+
+        fn forward(&self, _: &[RawTensor<'_>], _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+            Err("it has no code".to_owned())
+        }
+
+        fn weights(&self, _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    fn key(byte: u8, device: Device) -> ModelKey {
+        ModelKey {
+            digest: Digest([byte; 32]),
+            device,
+        }
+    }
+
+    #[test]
+    fn the_same_content_on_the_same_device_is_one_copy() {
+        let store = ModelStore::default();
+        let get = |key: &ModelKey| store.get_with(key, || Ok(Arc::new(Empty))).unwrap();
+        let first = get(&key(1, Device::Cpu));
+        let again = get(&key(1, Device::Cpu));
+        assert!(Arc::ptr_eq(&first, &again));
+        let _other_file = get(&key(2, Device::Cpu));
+        let _other_device = get(&key(1, Device::Cuda(0)));
+        assert_eq!(store.loads(), 3);
+        drop((first, again));
+        let _anew = get(&key(1, Device::Cpu));
+        assert_eq!(store.loads(), 4);
+    }
+
+    #[test]
+    fn a_failed_load_leaves_the_place_free() {
+        let store = ModelStore::default();
+        let key = key(1, Device::Cpu);
+        let path = || ModelError::UnknownFormat { path: "model.bin".into() };
+        assert!(store.get_with(&key, || Err(path())).is_err());
+        assert!(store.get_with(&key, || Ok(Arc::new(Empty))).is_ok());
+        assert_eq!(store.loads(), 1);
+    }
+
+    #[cfg(not(feature = "torch"))]
+    #[test]
+    fn without_libtorch_weights_are_refused() {
+        let error = ModelStore::default().get(&key(1, Device::Cpu), Path::new("mnist.pt")).unwrap_err();
+        assert!(error.to_string().contains("mnist.pt holds weights, and this sconce was built without libtorch"));
+    }
+}

@@ -1,0 +1,185 @@
+//! Models in libtorch: the one place that knows tch and the shim.
+
+#![allow(unsafe_code)] // The shim is one of the three homes of unsafe code.
+
+mod shim;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use abi_stable::std_types::RSlice;
+use handler_sdk::DType;
+use handler_sdk::Device;
+use handler_sdk::ModelKind;
+use handler_sdk::abi::raw::RawDoor;
+use handler_sdk::abi::raw::RawEvent;
+use handler_sdk::abi::raw::RawEventKind;
+use handler_sdk::abi::raw::RawTensor;
+use tch::Kind;
+use tch::Tensor;
+
+use super::Model;
+use super::ModelError;
+use super::Runtime;
+pub(crate) use shim::InferenceMode;
+use shim::RawModel;
+use shim::Step;
+
+/// A TorchScript module or a state dict, on one device.
+struct TorchModel {
+    raw: RawModel,
+    kind: ModelKind,
+    device: Device,
+}
+
+pub(super) fn start(threads_per_operation: usize) -> Result<Runtime, ModelError> {
+    let cuda = shim::open_cuda().map_err(|reason| ModelError::Cuda { reason })?;
+    tch::set_num_threads(i32::try_from(threads_per_operation).unwrap_or(1));
+    tch::set_num_interop_threads(1);
+    let devices = if cuda { tch::Cuda::device_count() } else { 0 };
+    Ok(Runtime {
+        cuda_devices: usize::try_from(devices).unwrap_or(0),
+    })
+}
+
+pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
+    let fail = |reason| ModelError::Load {
+        path: path.to_owned(),
+        reason,
+    };
+    let (raw, kind) = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("pt" | "pth") => RawModel::load(path, device).map_err(fail)?,
+        Some("safetensors") => {
+            let tensors = Tensor::read_safetensors(path).map_err(|error| fail(error.to_string()))?;
+            let raw = RawModel::from_tensors(&tensors, device).map_err(fail)?;
+            (raw, ModelKind::StateDict)
+        }
+        _ => return Err(ModelError::UnknownFormat { path: path.to_owned() }),
+    };
+    Ok(Arc::new(TorchModel { raw, kind, device }))
+}
+
+// === impl TorchModel ===
+
+impl Model for TorchModel {
+    fn kind(&self) -> ModelKind {
+        self.kind
+    }
+
+    fn forward(
+        &self,
+        inputs: &[RawTensor<'_>],
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
+        if self.kind != ModelKind::TorchScript {
+            return Err("a state dict has no code to call".to_owned());
+        }
+        let inputs: Vec<Tensor> = inputs.iter().map(|raw| take(raw, self.device)).collect::<Result<_, _>>()?;
+        self.raw.forward(&inputs, &mut |step| lend(&step, door, emit))
+    }
+
+    fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+        self.raw.tensors(&mut |step| lend(&step, door, emit))
+    }
+}
+
+impl fmt::Debug for TorchModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TorchModel")
+            .field("kind", &self.kind)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A plugin's tensor as one of ours, on the model's device; libtorch tensors are shared, plain memory is copied.
+fn take(raw: &RawTensor<'_>, device: Device) -> Result<Tensor, String> {
+    let text = |error: tch::TchError| error.to_string();
+    let tensor = match raw.door {
+        RawDoor::TORCH if !raw.torch.is_null() => {
+            // SAFETY: the plugin lends its `at::Tensor` for this call, and uses the libtorch of this process: its note was compared with ours.
+            unsafe { Tensor::clone_from_ptr(raw.torch.cast_mut().cast()) }
+        }
+        RawDoor::PLAIN => {
+            let dtype = DType::from_code(raw.dtype).ok_or_else(|| format!("unknown element type {}", raw.dtype))?;
+            let kind = kind_of(dtype).ok_or_else(|| format!("libtorch has no element type {dtype:?}"))?;
+            Tensor::f_from_data_size(raw.bytes.as_slice(), raw.shape.as_slice(), kind).map_err(text)?
+        }
+        other => return Err(format!("unknown door {}", other.0)),
+    };
+    tensor.f_to_device(torch_device(device)).map_err(text)
+}
+
+/// Hands one step to a plugin, through the door it asked for.
+fn lend(step: &Step<'_>, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+    if step.kind != RawEventKind::TENSOR {
+        emit(&RawEvent::mark(step.kind, step.name));
+        return Ok(());
+    }
+    if door == RawDoor::TORCH {
+        let raw = RawTensor {
+            door,
+            torch: step.tensor,
+            ..RawTensor::EMPTY
+        };
+        emit(&RawEvent::tensor(step.name, raw));
+        return Ok(());
+    }
+    // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
+    let tensor = unsafe { Tensor::clone_from_ptr(step.tensor.cast_mut().cast()) };
+    let text = |error: tch::TchError| error.to_string();
+    let kind = tensor.f_kind().map_err(text)?;
+    let dtype = dtype_of(kind).ok_or_else(|| format!("a tensor of {kind:?} can't be handed over as plain memory"))?;
+    let tensor = tensor
+        .f_detach()
+        .and_then(|tensor| tensor.f_to_device(tch::Device::Cpu))
+        .and_then(|tensor| tensor.f_contiguous())
+        .map_err(text)?;
+    let length = tensor.numel() * dtype.size();
+    let bytes: &[u8] = if length == 0 {
+        &[]
+    } else {
+        // SAFETY: a contiguous CPU tensor has that many bytes there, and lives until the end of this function.
+        unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), length) }
+    };
+    let shape = tensor.size();
+    let raw = RawTensor {
+        door,
+        dtype: dtype.code(),
+        shape: RSlice::from_slice(&shape),
+        bytes: RSlice::from_slice(bytes),
+        torch: std::ptr::null(),
+    };
+    emit(&RawEvent::tensor(step.name, raw));
+    Ok(())
+}
+
+fn torch_device(device: Device) -> tch::Device {
+    match device {
+        Device::Cpu => tch::Device::Cpu,
+        Device::Cuda(index) => tch::Device::Cuda(index),
+    }
+}
+
+const KINDS: [(DType, Kind); 10] = [
+    (DType::Bool, Kind::Bool),
+    (DType::U8, Kind::Uint8),
+    (DType::I8, Kind::Int8),
+    (DType::I16, Kind::Int16),
+    (DType::I32, Kind::Int),
+    (DType::I64, Kind::Int64),
+    (DType::F16, Kind::Half),
+    (DType::BF16, Kind::BFloat16),
+    (DType::F32, Kind::Float),
+    (DType::F64, Kind::Double),
+];
+
+fn kind_of(dtype: DType) -> Option<Kind> {
+    KINDS.iter().find(|row| row.0 == dtype).map(|row| row.1)
+}
+
+fn dtype_of(kind: Kind) -> Option<DType> {
+    KINDS.iter().find(|row| row.1 == kind).map(|row| row.0)
+}

@@ -1,0 +1,195 @@
+// What tch lacks, as plain C functions: every exception ends here and becomes text.
+//
+// A function that can fail returns null, or a message that the caller frees with sconce_message_free.
+// Tensors are passed as at::Tensor *, which is what tch's C_tensor * is too; they are borrowed for the call.
+
+#include <dlfcn.h>
+
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <caffe2/serialize/inline_container.h>
+#include <torch/script.h>
+
+namespace {
+
+// The same numbers as RawEventKind in handler-sdk/src/abi/raw.rs.
+enum EventKind { TENSOR = 0, BEGIN_LIST = 1, BEGIN_DICT = 2, END = 3 };
+
+typedef void (*Emit)(void *sink, int kind, const char *name, const at::Tensor *tensor);
+
+// A loaded file: code with its tensors, or tensors alone. Never changed once it is loaded.
+struct Model {
+  bool has_code = false;
+  torch::jit::Module module;
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+};
+
+template <typename Work> char *guarded(Work work) {
+  try {
+    work();
+    return nullptr;
+  } catch (const c10::Error &error) {
+    // Without the C++ backtrace, which says nothing to a user.
+    return strdup(error.what_without_backtrace());
+  } catch (const std::exception &error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("an exception of unknown type");
+  }
+}
+
+at::Device device_of(int index) {
+  return index < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+void walk(const std::string &name, const c10::IValue &value, void *sink, Emit emit) {
+  if (value.isTensor()) {
+    const at::Tensor &tensor = value.toTensor();
+    emit(sink, TENSOR, name.c_str(), &tensor);
+  } else if (value.isTuple()) {
+    emit(sink, BEGIN_LIST, name.c_str(), nullptr);
+    for (const c10::IValue &item : value.toTupleRef().elements())
+      walk("", item, sink, emit);
+    emit(sink, END, "", nullptr);
+  } else if (value.isList()) {
+    emit(sink, BEGIN_LIST, name.c_str(), nullptr);
+    for (const c10::IValue &item : value.toListRef())
+      walk("", item, sink, emit);
+    emit(sink, END, "", nullptr);
+  } else if (value.isGenericDict()) {
+    emit(sink, BEGIN_DICT, name.c_str(), nullptr);
+    for (const auto &entry : value.toGenericDict()) {
+      const c10::IValue &key = entry.key();
+      walk(key.isString() ? key.toStringRef() : key.isInt() ? std::to_string(key.toInt()) : key.tagKind(), entry.value(), sink,
+           emit);
+    }
+    emit(sink, END, "", nullptr);
+  } else if (value.isDouble()) {
+    const at::Tensor tensor = torch::scalar_tensor(value.toDouble(), torch::kFloat64);
+    emit(sink, TENSOR, name.c_str(), &tensor);
+  } else if (value.isInt()) {
+    const at::Tensor tensor = torch::scalar_tensor(value.toInt(), torch::kInt64);
+    emit(sink, TENSOR, name.c_str(), &tensor);
+  } else {
+    throw std::runtime_error("the model returned a " + value.tagKind() +
+                             ", where only tensors, numbers, and lists, tuples and dicts of them can be handed over");
+  }
+}
+
+// A torch.save'd dict of tensors, or a checkpoint that holds one under "state_dict".
+void read_state_dict(const std::string &path, at::Device device, Model &model) {
+  std::ifstream file(path, std::ios::binary);
+  const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  c10::IValue value = torch::jit::pickle_load(bytes);
+  if (value.isGenericDict()) {
+    const auto dict = value.toGenericDict();
+    const auto inner = dict.find("state_dict");
+    if (inner != dict.end() && inner->value().isGenericDict())
+      value = inner->value();
+  }
+  if (!value.isGenericDict())
+    throw std::runtime_error("the file holds a " + value.tagKind() +
+                             ", not a state dict: save it with torch.save(model.state_dict(), FILE)");
+  for (const auto &entry : value.toGenericDict())
+    if (entry.key().isString() && entry.value().isTensor())
+      model.tensors.emplace_back(entry.key().toStringRef(), entry.value().toTensor().detach().to(device));
+  if (model.tensors.empty())
+    throw std::runtime_error("the file holds a dict without a single tensor, so no state dict");
+}
+
+} // namespace
+
+extern "C" {
+
+void sconce_message_free(char *message) { free(message); }
+
+// Opens libtorch_cuda beside the libtorch_cpu in use, if it is there: its initialisers register CUDA.
+// `*opened` says whether it was there.
+char *sconce_cuda_open(bool *opened) {
+  return guarded([&] {
+    *opened = false;
+    Dl_info info;
+    if (dladdr(reinterpret_cast<void *>(&at::globalContext), &info) == 0)
+      return;
+    std::string path(info.dli_fname);
+    path.resize(path.find_last_of('/') + 1);
+    path += "libtorch_cuda.so";
+    if (!std::ifstream(path).good())
+      return;
+    if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
+      throw std::runtime_error(dlerror());
+    *opened = true;
+  });
+}
+
+void *sconce_inference_mode_enter() { return new c10::InferenceMode(); }
+
+void sconce_inference_mode_leave(void *mode) { delete static_cast<c10::InferenceMode *>(mode); }
+
+// Loads a .pt or .pth file; `*has_code` says whether it is TorchScript or a state dict.
+char *sconce_model_load(const char *path, int device, void **out, bool *has_code) {
+  return guarded([&] {
+    auto model = std::make_unique<Model>();
+    {
+      char magic[4] = {0};
+      std::ifstream(path, std::ios::binary).read(magic, 4);
+      if (std::memcmp(magic, "PK\x03\x04", 4) != 0)
+        throw std::runtime_error("the file is neither TorchScript nor a state dict of PyTorch 1.6 or later: load it in Python and "
+                                 "save it again, with torch.jit.save or torch.save(model.state_dict(), FILE)");
+      model->has_code = caffe2::serialize::PyTorchStreamReader(std::string(path)).hasRecord("constants.pkl");
+    }
+    if (model->has_code) {
+      model->module = torch::jit::load(path, device_of(device));
+      model->module.eval();
+    } else {
+      read_state_dict(path, device_of(device), *model);
+    }
+    *has_code = model->has_code;
+    *out = model.release();
+  });
+}
+
+// An empty state dict, to be filled with sconce_model_add before it is used.
+void *sconce_state_dict_new() { return new Model(); }
+
+char *sconce_state_dict_add(void *model, const char *name, const at::Tensor *tensor, int device) {
+  return guarded([&] { static_cast<Model *>(model)->tensors.emplace_back(name, tensor->detach().to(device_of(device))); });
+}
+
+void sconce_model_free(void *model) { delete static_cast<Model *>(model); }
+
+// Calls forward; the walk through its value is given to `emit`.
+char *sconce_model_forward(const void *model, const at::Tensor *const *inputs, size_t count, void *sink, Emit emit) {
+  return guarded([&] {
+    const c10::InferenceMode mode;
+    std::vector<c10::IValue> values;
+    values.reserve(count);
+    for (size_t index = 0; index < count; index++)
+      values.emplace_back(*inputs[index]);
+    // Copying a module copies a pointer; forward is not const because code may assign to attributes.
+    torch::jit::Module module = static_cast<const Model *>(model)->module;
+    walk("", module.forward(std::move(values)), sink, emit);
+  });
+}
+
+// Gives every named tensor to `emit`: a state dict's own, or a module's parameters and buffers.
+char *sconce_model_tensors(const void *model, void *sink, Emit emit) {
+  return guarded([&] {
+    const Model &loaded = *static_cast<const Model *>(model);
+    for (const auto &[name, tensor] : loaded.tensors)
+      emit(sink, TENSOR, name.c_str(), &tensor);
+    if (loaded.has_code) {
+      for (const auto &parameter : loaded.module.named_parameters())
+        emit(sink, TENSOR, parameter.name.c_str(), &parameter.value);
+      for (const auto &buffer : loaded.module.named_buffers())
+        emit(sink, TENSOR, buffer.name.c_str(), &buffer.value);
+    }
+  });
+}
+
+} // extern "C"

@@ -1,0 +1,201 @@
+//! The shim's functions as Rust sees them, and the little that makes them safe to call.
+
+use std::ffi::CStr;
+use std::ffi::CString;
+use std::ffi::c_char;
+use std::ffi::c_int;
+use std::ffi::c_void;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::ptr::null_mut;
+
+use handler_sdk::Device;
+use handler_sdk::ModelKind;
+use handler_sdk::abi::raw::RawEventKind;
+
+type Emit = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void);
+
+unsafe extern "C" {
+    fn sconce_message_free(message: *mut c_char);
+    fn sconce_cuda_open(opened: *mut bool) -> *mut c_char;
+    fn sconce_inference_mode_enter() -> *mut c_void;
+    fn sconce_inference_mode_leave(mode: *mut c_void);
+    fn sconce_model_load(
+        path: *const c_char,
+        device: c_int,
+        out: *mut *mut c_void,
+        has_code: *mut bool,
+    ) -> *mut c_char;
+    fn sconce_state_dict_new() -> *mut c_void;
+    fn sconce_state_dict_add(
+        model: *mut c_void,
+        name: *const c_char,
+        tensor: *const c_void,
+        device: c_int,
+    ) -> *mut c_char;
+    fn sconce_model_free(model: *mut c_void);
+    fn sconce_model_forward(
+        model: *const c_void,
+        inputs: *const *const c_void,
+        count: usize,
+        sink: *mut c_void,
+        emit: Emit,
+    ) -> *mut c_char;
+    fn sconce_model_tensors(model: *const c_void, sink: *mut c_void, emit: Emit) -> *mut c_char;
+}
+
+/// One step through a value; the tensor is an `at::Tensor *`, null unless the kind is a tensor.
+pub(super) struct Step<'a> {
+    pub(super) kind: RawEventKind,
+    pub(super) name: &'a str,
+    pub(super) tensor: *const c_void,
+}
+
+/// What takes the steps; an error stops nothing, the first one is kept.
+pub(super) type Receiver<'a> = &'a mut dyn FnMut(Step<'_>) -> Result<(), String>;
+
+/// A model in C++'s hands.
+#[derive(Debug)]
+pub(super) struct RawModel(*mut c_void);
+
+/// Inference mode on this thread, until dropped.
+#[derive(Debug)]
+pub(crate) struct InferenceMode(*mut c_void);
+
+// SAFETY: the C++ object is never changed once it is built, and libtorch lets several threads call one module.
+unsafe impl Send for RawModel {}
+// SAFETY: as above.
+unsafe impl Sync for RawModel {}
+
+/// Opens CUDA's part of libtorch if it is there.
+pub(super) fn open_cuda() -> Result<bool, String> {
+    let mut opened = false;
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { sconce_cuda_open(&raw mut opened) })?;
+    Ok(opened)
+}
+
+// === impl RawModel ===
+
+impl RawModel {
+    pub(super) fn load(path: &Path, device: Device) -> Result<(Self, ModelKind), String> {
+        let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
+        let (mut model, mut has_code) = (null_mut(), false);
+        // SAFETY: the pointers are valid for the call; on success the model is ours.
+        check(unsafe { sconce_model_load(path.as_ptr(), index(device), &raw mut model, &raw mut has_code) })?;
+        let kind = if has_code {
+            ModelKind::TorchScript
+        } else {
+            ModelKind::StateDict
+        };
+        Ok((Self(model), kind))
+    }
+
+    pub(super) fn from_tensors(tensors: &[(String, tch::Tensor)], device: Device) -> Result<Self, String> {
+        // SAFETY: the new object is ours.
+        let model = Self(unsafe { sconce_state_dict_new() });
+        for (name, tensor) in tensors {
+            let name = CString::new(name.as_str()).map_err(|error| error.to_string())?;
+            // SAFETY: nobody else has the object yet; name and tensor live through the call.
+            check(unsafe { sconce_state_dict_add(model.0, name.as_ptr(), tensor.as_ptr().cast(), index(device)) })?;
+        }
+        Ok(model)
+    }
+
+    pub(super) fn forward(&self, inputs: &[tch::Tensor], mut receiver: Receiver<'_>) -> Result<(), String> {
+        let inputs: Vec<*const c_void> = inputs.iter().map(|tensor| tensor.as_ptr().cast()).collect();
+        let mut sink = Sink::new(&mut receiver);
+        // SAFETY: the model is TorchScript or raises, the tensors and the sink live through the call.
+        check(unsafe { sconce_model_forward(self.0, inputs.as_ptr(), inputs.len(), sink.pointer(), emit) })?;
+        sink.result
+    }
+
+    pub(super) fn tensors(&self, mut receiver: Receiver<'_>) -> Result<(), String> {
+        let mut sink = Sink::new(&mut receiver);
+        // SAFETY: the sink lives through the call.
+        check(unsafe { sconce_model_tensors(self.0, sink.pointer(), emit) })?;
+        sink.result
+    }
+}
+
+impl Drop for RawModel {
+    fn drop(&mut self) {
+        // SAFETY: the object is ours, and this is its end.
+        unsafe { sconce_model_free(self.0) }
+    }
+}
+
+// === impl InferenceMode ===
+
+impl InferenceMode {
+    pub(crate) fn enter() -> Self {
+        // SAFETY: no conditions; the guard stays on this thread, since a raw pointer is not Send.
+        Self(unsafe { sconce_inference_mode_enter() })
+    }
+}
+
+impl Drop for InferenceMode {
+    fn drop(&mut self) {
+        // SAFETY: the pointer comes from `enter`, on this thread.
+        unsafe { sconce_inference_mode_leave(self.0) }
+    }
+}
+
+// === Steps ===
+
+struct Sink<'a, 'b> {
+    receiver: &'a mut Receiver<'b>,
+    result: Result<(), String>,
+}
+
+impl<'a, 'b> Sink<'a, 'b> {
+    fn new(receiver: &'a mut Receiver<'b>) -> Self {
+        Self {
+            receiver,
+            result: Ok(()),
+        }
+    }
+
+    fn pointer(&mut self) -> *mut c_void {
+        std::ptr::from_mut(self).cast()
+    }
+}
+
+/// Called by the shim for every step; no panic may unwind into C++.
+extern "C" fn emit(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void) {
+    // SAFETY: the pointer is the `Sink` of the call that is running.
+    let sink = unsafe { &mut *sink.cast::<Sink<'_, '_>>() };
+    // SAFETY: the shim passes a C string that lives through this call.
+    let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
+    let kind = u8::try_from(kind).map_or(RawEventKind::ERROR, RawEventKind);
+    let step = Step {
+        kind,
+        name: &name,
+        tensor,
+    };
+    let taken = catch_unwind(AssertUnwindSafe(|| (sink.receiver)(step)));
+    let taken = taken.unwrap_or_else(|_| Err("the host panicked while it took the model's answer".to_owned()));
+    if sink.result.is_ok() {
+        sink.result = taken;
+    }
+}
+
+fn check(message: *mut c_char) -> Result<(), String> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the shim returns null or a C string that is ours to free.
+    let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
+    // SAFETY: as above; it isn't used after this.
+    unsafe { sconce_message_free(message) };
+    Err(text)
+}
+
+/// The shim's number for a device: -1 is the CPU.
+fn index(device: Device) -> c_int {
+    match device {
+        Device::Cpu => -1,
+        Device::Cuda(index) => c_int::try_from(index).unwrap_or(c_int::MAX),
+    }
+}
