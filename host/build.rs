@@ -1,4 +1,4 @@
-//! Compiles the shim against libtorch, and makes the binaries find libtorch where it was found now.
+//! Tells the host its target, compiles the shim, and makes the binaries find libtorch where it was found now.
 
 use std::env;
 use std::path::Path;
@@ -8,6 +8,10 @@ fn main() {
     println!("cargo:rerun-if-changed=src/model/torch/shim.cpp");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
+    println!(
+        "cargo:rustc-env=SCONCE_TARGET={}",
+        env::var("TARGET").unwrap_or_default()
+    );
     if env::var_os("CARGO_FEATURE_TORCH").is_none() {
         return;
     }

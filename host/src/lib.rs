@@ -4,4 +4,8 @@
 //! those above it (`tests/layering.rs` holds that).
 
 pub mod ids;
+pub mod metrics;
+
 pub mod model;
+
+pub mod plugin;

@@ -24,3 +24,6 @@ pub(crate) mod values;
 /// The major part changes when something that crosses changes its shape, the minor part when something is added.
 /// A host takes plugins of its own major version whose minor version is not above its own.
 pub const ABI_VERSION: (u32, u32) = (1, 0);
+
+/// The version of the SDK, as plugins name it in their notes.
+pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::ABI_VERSION;
+use super::SDK_VERSION;
 
 /// The name of the ELF section.
 pub const SECTION: &str = ".sconce.note";
@@ -145,7 +146,7 @@ impl<const N: usize> Writer<N> {
             .text(".")
             .number(ABI_VERSION.1)
             .text("\nsdk=")
-            .text(env!("CARGO_PKG_VERSION"))
+            .text(SDK_VERSION)
             .text("\nrustc=")
             .text(env!("HANDLER_SDK_RUSTC"))
             .text("\npanic=")
@@ -202,7 +203,7 @@ mod tests {
     fn what_is_written_is_read() {
         let note = Note::parse(&NOTE).unwrap();
         assert_eq!(note.abi, ABI_VERSION);
-        assert_eq!(note.sdk, env!("CARGO_PKG_VERSION"));
+        assert_eq!(note.sdk, SDK_VERSION);
         assert_eq!(note.panic, "unwind");
         assert!(note.rustc.starts_with("rustc 1."), "{}", note.rustc);
         assert!(note.target.contains('-'), "{}", note.target);

@@ -20,9 +20,13 @@ pub enum ModelError {
     #[error("can't read {path}: {reason}")]
     Read { path: PathBuf, reason: String },
 
-    #[error("there is no {device}: libtorch sees {count} CUDA device(s) here; set deviceType: cpu in the model's config")]
+    #[error(
+        "there is no {device}: libtorch sees {count} CUDA device(s) here; set deviceType: cpu in the model's config"
+    )]
     NoSuchDevice { device: Device, count: usize },
 
-    #[error("libtorch's CUDA part is there and can't be opened: {reason}; install the driver it needs, or use a CPU libtorch")]
+    #[error(
+        "libtorch's CUDA part is there and can't be opened: {reason}; install the driver it needs, or use a CPU libtorch"
+    )]
     Cuda { reason: String },
 }

@@ -135,7 +135,9 @@ mod tests {
     fn a_failed_load_leaves_the_place_free() {
         let store = ModelStore::default();
         let key = key(1, Device::Cpu);
-        let path = || ModelError::UnknownFormat { path: "model.bin".into() };
+        let path = || ModelError::UnknownFormat {
+            path: "model.bin".into(),
+        };
         assert!(store.get_with(&key, || Err(path())).is_err());
         assert!(store.get_with(&key, || Ok(Arc::new(Empty))).is_ok());
         assert_eq!(store.loads(), 1);
@@ -144,7 +146,13 @@ mod tests {
     #[cfg(not(feature = "torch"))]
     #[test]
     fn without_libtorch_weights_are_refused() {
-        let error = ModelStore::default().get(&key(1, Device::Cpu), Path::new("mnist.pt")).unwrap_err();
-        assert!(error.to_string().contains("mnist.pt holds weights, and this sconce was built without libtorch"));
+        let error = ModelStore::default()
+            .get(&key(1, Device::Cpu), Path::new("mnist.pt"))
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("mnist.pt holds weights, and this sconce was built without libtorch")
+        );
     }
 }

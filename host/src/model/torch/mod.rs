@@ -76,7 +76,10 @@ impl Model for TorchModel {
         if self.kind != ModelKind::TorchScript {
             return Err("a state dict has no code to call".to_owned());
         }
-        let inputs: Vec<Tensor> = inputs.iter().map(|raw| take(raw, self.device)).collect::<Result<_, _>>()?;
+        let inputs: Vec<Tensor> = inputs
+            .iter()
+            .map(|raw| take(raw, self.device))
+            .collect::<Result<_, _>>()?;
         self.raw.forward(&inputs, &mut |step| lend(&step, door, emit))
     }
 

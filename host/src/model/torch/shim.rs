@@ -21,12 +21,8 @@ unsafe extern "C" {
     fn sconce_cuda_open(opened: *mut bool) -> *mut c_char;
     fn sconce_inference_mode_enter() -> *mut c_void;
     fn sconce_inference_mode_leave(mode: *mut c_void);
-    fn sconce_model_load(
-        path: *const c_char,
-        device: c_int,
-        out: *mut *mut c_void,
-        has_code: *mut bool,
-    ) -> *mut c_char;
+    fn sconce_model_load(path: *const c_char, device: c_int, out: *mut *mut c_void, has_code: *mut bool)
+    -> *mut c_char;
     fn sconce_state_dict_new() -> *mut c_void;
     fn sconce_state_dict_add(
         model: *mut c_void,

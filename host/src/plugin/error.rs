@@ -1,0 +1,178 @@
+//! Why a handler can't be used: each text says which file, what is wrong with it, and what to do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::canary::Step;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    #[error("can't {what} {path}: {source}")]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error("{path} {refusal}")]
+    Refused { path: PathBuf, refusal: Refusal },
+
+    #[error("no library in {folder} has a handler named {name:?}: {found}")]
+    NotFound {
+        name: String,
+        folder: PathBuf,
+        found: String,
+    },
+
+    #[error(
+        "handler {name:?} is in two libraries, {} and {}: remove one of them from the plugins path",
+        first.display(),
+        second.display()
+    )]
+    Ambiguous {
+        name: String,
+        first: PathBuf,
+        second: PathBuf,
+    },
+
+    #[error("no plugins path is set, so handler {name:?} can't be looked up: start with --plugins-path FOLDER")]
+    NoPluginsPath { name: String },
+
+    #[error("{path} has no handler {name:?}; it has {}", list(found))]
+    NoSuchHandler {
+        path: PathBuf,
+        name: String,
+        found: Vec<String>,
+    },
+
+    #[error("{path} can't be opened: {reason}")]
+    Open { path: PathBuf, reason: String },
+
+    #[error(
+        "{path} has functions of another shape than this host's: build it against handler-sdk {sdk} ({})",
+        first_line(reason)
+    )]
+    Layout {
+        path: PathBuf,
+        sdk: &'static str,
+        reason: String,
+    },
+
+    #[error("{path} failed its trial: {step} failed: {reason}; mend the handler, then try `sconce check {path}`")]
+    TrialFailed { path: PathBuf, step: Step, reason: String },
+
+    #[error(
+        "{path} failed its trial: the process {end} in {step}{}; the server itself is unharmed: mend the handler, then try `sconce check {path}`",
+        last_words(output)
+    )]
+    TrialDied {
+        path: PathBuf,
+        step: Step,
+        /// As `was killed by signal 11 (segmentation fault)`.
+        end: String,
+        /// The last lines that the process wrote to its standard error.
+        output: String,
+    },
+
+    #[error(
+        "{path} failed its trial: {step} took longer than {limit:?} and was stopped; mend the handler, or raise startupTimeout"
+    )]
+    TrialTimedOut { path: PathBuf, step: Step, limit: Duration },
+
+    #[error("can't try {path} in a process of its own: {reason}")]
+    TrialUnavailable { path: PathBuf, reason: String },
+}
+
+/// Why a file alone shows that a library can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("is not a shared library for Linux: {reason}; build the plugin with crate-type = [\"cdylib\"]")]
+    NotALibrary { reason: String },
+
+    #[error(
+        "is a shared library and not a Sconce plugin: it has no section {section}; call handler_sdk::export_handler! in it once"
+    )]
+    NoNote { section: &'static str },
+
+    #[error("has a broken note: {reason}; build it with handler-sdk's export_handler!")]
+    BadNote { reason: String },
+
+    #[error(
+        "lacks the symbol {symbol} that a plugin is entered by: the linker or a strip step dropped it; build it again as a cdylib, without a version script of its own"
+    )]
+    NoRoot { symbol: &'static str },
+
+    #[error(
+        "was built with handler-sdk {sdk} for ABI {}.{}, and this host has ABI {}.{}: {}",
+        plugin.0, plugin.1, host.0, host.1, remedy(*plugin, *host)
+    )]
+    Abi {
+        sdk: String,
+        plugin: (u32, u32),
+        host: (u32, u32),
+    },
+
+    #[error(
+        "was built with panic = \"abort\", so that a panic in it would end the server: remove that line from the profile in its Cargo.toml"
+    )]
+    PanicAborts,
+
+    #[error("was built for {plugin}, and this host is {host}: build it with --target {host}")]
+    Target { plugin: String, host: &'static str },
+
+    #[error(
+        "needs the CPU feature(s) {}, which this machine lacks: build it without -C target-cpu=native, or for this machine",
+        list(missing)
+    )]
+    CpuFeatures { missing: Vec<String> },
+
+    #[error("was built for libtorch {plugin}, and this host has {}: {}", libtorch(host.as_deref()), match host {
+        Some(host) => format!("build it against libtorch {host}"),
+        None => "build the host with its feature `torch`, or the plugin without its feature `tch`".to_owned(),
+    })]
+    Libtorch { plugin: String, host: Option<String> },
+
+    #[error(
+        "needs {library}, a second OpenMP runtime beside libtorch's libgomp, and the two abort or hang in one process: link it without {library}"
+    )]
+    SecondOpenMp { library: String },
+}
+
+fn remedy(plugin: (u32, u32), host: (u32, u32)) -> String {
+    if plugin > host {
+        format!(
+            "update the host, or build the plugin with a handler-sdk of ABI {}.{} or below",
+            host.0, host.1
+        )
+    } else {
+        format!("build the plugin with a handler-sdk of ABI {}.x", host.0)
+    }
+}
+
+fn libtorch(version: Option<&str>) -> String {
+    version.map_or_else(|| "none".to_owned(), |version| format!("libtorch {version}"))
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() {
+        "none".to_owned()
+    } else {
+        items.join(", ")
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default()
+}
+
+fn last_words(output: &str) -> String {
+    if output.is_empty() {
+        String::new()
+    } else {
+        format!(" (its last words: {output})")
+    }
+}

@@ -1,0 +1,168 @@
+//! An opened library: the one place that maps and unmaps code.
+
+use std::fmt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use abi_stable::library::AbiHeaderRef;
+use abi_stable::library::LibraryError;
+use abi_stable::library::ROOT_MODULE_LOADER_NAME_WITH_NUL;
+use handler_sdk::abi::instance::CallError;
+use handler_sdk::abi::instance::HostServices;
+use handler_sdk::abi::instance::Instance;
+use handler_sdk::abi::raw::RawExport;
+use handler_sdk::abi::raw::RawPluginRef;
+use libloading::os::unix;
+
+use super::PluginError;
+use super::StagedLibrary;
+
+/// How far a library is checked when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// The layout of everything that crosses is compared.
+    /// Only for a process that ends soon: abi_stable keeps pointers into every library it has checked.
+    Layout,
+    /// Nothing more: another process has checked the same bytes.
+    AlreadyPassed,
+}
+
+/// Code that is mapped, and stays so while this lives.
+///
+/// Its functions are called only on threads that end before it is dropped.
+pub struct Library {
+    root: RawPluginRef,
+    /// The author's file, for messages.
+    source: PathBuf,
+    // Drop order is significant: the code is unmapped before its file is removed.
+    _code: unix::Library,
+    _staged: Option<StagedLibrary>,
+}
+
+/// A handler object that keeps its library mapped; made, called and dropped on one thread.
+#[derive(Debug)]
+pub struct LibraryInstance {
+    // Drop order is significant: dropping the object runs the library's code.
+    instance: Instance,
+    _library: Arc<Library>,
+}
+
+// === impl Library ===
+
+impl Library {
+    /// Opens a private copy whose bytes another process has tried. The library's own start-up code runs on the calling thread.
+    pub fn open(staged: StagedLibrary) -> Result<Self, PluginError> {
+        let library = Self::map(staged.path(), staged.source(), Check::AlreadyPassed)?;
+        Ok(Self {
+            _staged: Some(staged),
+            ..library
+        })
+    }
+
+    /// Opens a file where it lies and checks the layout in full: only for a process that ends soon.
+    pub(super) fn open_for_trial(path: &Path) -> Result<Self, PluginError> {
+        Self::map(path, path, Check::Layout)
+    }
+
+    fn map(path: &Path, source: &Path, check: Check) -> Result<Self, PluginError> {
+        let fail = |reason: String| PluginError::Open {
+            path: source.to_owned(),
+            reason,
+        };
+        // Now, so that no missing symbol is found in the middle of a request; local, so that generations don't see each other's symbols.
+        let flags = unix::RTLD_NOW | unix::RTLD_LOCAL;
+        // SAFETY: opening runs the library's start-up code, which the operator trusts by putting the file in place.
+        let code = unsafe { unix::Library::open(Some(path), flags) }.map_err(|error| fail(error.to_string()))?;
+        // SAFETY: an SDK's library has an abi_stable header under this name; its magic and version are compared before anything behind it is used.
+        let header = unsafe { code.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) };
+        let header = *header.map_err(|error| fail(error.to_string()))?;
+        let root = root(header, check).map_err(|error| match error {
+            LibraryError::RootModule { .. } => fail(error.to_string()),
+            error => PluginError::Layout {
+                path: source.to_owned(),
+                sdk: handler_sdk::abi::SDK_VERSION,
+                reason: error.to_string(),
+            },
+        })?;
+        Ok(Self {
+            root,
+            source: source.to_owned(),
+            _code: code,
+            _staged: None,
+        })
+    }
+
+    /// The author's file.
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    /// Makes an object of the handler with that name.
+    pub fn instantiate(
+        self: &Arc<Self>,
+        name: &str,
+        services: &dyn HostServices,
+    ) -> Result<LibraryInstance, PluginError> {
+        let exports = self.root.handlers().as_slice();
+        let export = exports
+            .iter()
+            .find(|export| export.name.as_str() == name)
+            .ok_or_else(|| PluginError::NoSuchHandler {
+                path: self.source().to_owned(),
+                name: name.to_owned(),
+                found: exports.iter().map(|export| export.name.as_str().to_owned()).collect(),
+            })?;
+        let instance = self
+            .create(export, services)
+            .map_err(|error| PluginError::TrialFailed {
+                path: self.source().to_owned(),
+                step: super::Step::Create,
+                reason: match error {
+                    CallError::Failed(error) | CallError::Panicked(error) => error.log_text().to_owned(),
+                },
+            })?;
+        Ok(LibraryInstance {
+            instance,
+            _library: Arc::clone(self),
+        })
+    }
+
+    fn create(&self, export: &RawExport, services: &dyn HostServices) -> Result<Instance, CallError> {
+        // SAFETY: the instance is put beside an `Arc` of this library, and dropped before it.
+        unsafe { Instance::create(export, services) }
+    }
+}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Library")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+fn root(header: AbiHeaderRef, check: Check) -> Result<RawPluginRef, LibraryError> {
+    let header = header.upgrade()?;
+    match check {
+        Check::Layout => header.init_root_module(),
+        // SAFETY: a process of its own has compared the layout of the same bytes (their digest is the key).
+        Check::AlreadyPassed => unsafe { header.init_root_module_with_unchecked_layout() },
+    }
+}
+
+// === impl LibraryInstance ===
+
+impl std::ops::Deref for LibraryInstance {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+impl std::ops::DerefMut for LibraryInstance {
+    fn deref_mut(&mut self) -> &mut Instance {
+        &mut self.instance
+    }
+}

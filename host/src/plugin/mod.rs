@@ -1,0 +1,33 @@
+//! Handlers in shared libraries: read, judged, copied, tried in a process of their own, and only then opened.
+//!
+//! The layer knows files and the boundary; it doesn't know archives, tokio or HTTP.
+
+#![allow(unsafe_code)] // The plugin layer is one of the three homes of unsafe code.
+
+mod canary;
+mod catalogue;
+mod compat;
+mod error;
+mod library;
+mod note;
+mod services;
+mod stage;
+mod trial;
+
+pub use canary::Canary;
+pub use canary::CanaryModel;
+pub use canary::CanaryRequest;
+pub use canary::Step;
+pub use catalogue::Catalogue;
+pub use compat::HostBuild;
+pub use compat::judge;
+pub use error::PluginError;
+pub use error::Refusal;
+pub use library::Library;
+pub use library::LibraryInstance;
+pub use note::LibraryFile;
+pub use services::ModelSource;
+pub use services::Services;
+pub use stage::LibraryStore;
+pub use stage::StagedLibrary;
+pub use trial::run_child;
