@@ -250,7 +250,27 @@ impl<'a> RawEvent<'a> {
 
 // === impl RawTensor ===
 
-impl RawTensor<'_> {
+impl<'a> RawTensor<'a> {
+    /// Lends plain memory.
+    pub fn plain(dtype: u8, shape: &'a [i64], bytes: &'a [u8]) -> Self {
+        Self {
+            door: RawDoor::PLAIN,
+            dtype,
+            shape: RSlice::from_slice(shape),
+            bytes: RSlice::from_slice(bytes),
+            torch: std::ptr::null(),
+        }
+    }
+
+    /// Lends an `at::Tensor *`.
+    pub fn torch(tensor: *const c_void) -> Self {
+        Self {
+            door: RawDoor::TORCH,
+            torch: tensor,
+            ..RawTensor::EMPTY
+        }
+    }
+
     pub const EMPTY: RawTensor<'static> = RawTensor {
         door: RawDoor::PLAIN,
         dtype: 0,

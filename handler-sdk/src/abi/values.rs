@@ -3,8 +3,6 @@
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-use abi_stable::std_types::RSlice;
-
 use super::glue::panic_text;
 use super::raw::RawDoor;
 use super::raw::RawEvent;
@@ -23,19 +21,9 @@ use crate::tensor::Repr;
 /// Lends a tensor for a call; `shape` is its shape, kept by the caller.
 pub(crate) fn to_raw<'a>(tensor: &'a Tensor, shape: &'a [i64]) -> RawTensor<'a> {
     match tensor.repr() {
-        Repr::Plain(plain) => RawTensor {
-            door: RawDoor::PLAIN,
-            dtype: plain.dtype.code(),
-            shape: RSlice::from_slice(shape),
-            bytes: RSlice::from_slice(&plain.bytes),
-            torch: std::ptr::null(),
-        },
+        Repr::Plain(plain) => RawTensor::plain(plain.dtype.code(), shape, &plain.bytes),
         #[cfg(feature = "tch")]
-        Repr::Torch(tensor) => RawTensor {
-            door: RawDoor::TORCH,
-            torch: tensor.as_ptr().cast(),
-            ..RawTensor::EMPTY
-        },
+        Repr::Torch(tensor) => RawTensor::torch(tensor.as_ptr().cast()),
     }
 }
 

@@ -6,29 +6,33 @@ use std::path::PathBuf;
 use super::LibraryFile;
 use super::PluginError;
 
-/// The folder in which handlers are looked up by name.
+/// The folders and files in which handlers are looked up by name.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
-    folder: Option<PathBuf>,
+    paths: Vec<PathBuf>,
 }
 
 // === impl Catalogue ===
 
 impl Catalogue {
-    pub fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder }
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths }
     }
 
     /// The one library whose note names this handler.
     ///
-    /// The folder is read anew each time: what was put there a moment ago counts.
+    /// The folders are read anew each time: what was put there a moment ago counts.
     pub fn find(&self, name: &str) -> Result<LibraryFile, PluginError> {
-        let Some(folder) = &self.folder else {
+        if self.paths.is_empty() {
             return Err(PluginError::NoPluginsPath { name: name.to_owned() });
-        };
+        }
+        let mut libraries = Vec::new();
+        for path in &self.paths {
+            libraries.extend(libraries_at(path)?);
+        }
         let mut found: Option<LibraryFile> = None;
         let mut others = Vec::new();
-        for path in libraries(folder)? {
+        for path in libraries {
             let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             match LibraryFile::read(&path) {
                 Ok(file) if file.handler(name).is_ok() => {
@@ -48,9 +52,9 @@ impl Catalogue {
         }
         found.ok_or_else(|| PluginError::NotFound {
             name: name.to_owned(),
-            folder: folder.clone(),
+            paths: self.paths.clone(),
             found: if others.is_empty() {
-                "it holds no .so file; copy your plugin there".to_owned()
+                "there is no .so file; copy your plugin there".to_owned()
             } else {
                 others.join("; ")
             },
@@ -58,15 +62,18 @@ impl Catalogue {
     }
 }
 
-/// The `.so` files of a folder, in alphabetical order.
-fn libraries(folder: &Path) -> Result<Vec<PathBuf>, PluginError> {
+/// The `.so` files of a folder in alphabetical order, or the one file that the path names.
+fn libraries_at(place: &Path) -> Result<Vec<PathBuf>, PluginError> {
+    if place.is_file() {
+        return Ok(vec![place.to_owned()]);
+    }
     let fail = |source| PluginError::Io {
         what: "read the plugins path",
-        path: folder.to_owned(),
+        path: place.to_owned(),
         source,
     };
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
+    for entry in std::fs::read_dir(place).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
         if path.extension().is_some_and(|extension| extension == "so") && path.is_file() {
             paths.push(path);

@@ -18,10 +18,10 @@ pub enum PluginError {
     #[error("{path} {refusal}")]
     Refused { path: PathBuf, refusal: Refusal },
 
-    #[error("no library in {folder} has a handler named {name:?}: {found}")]
+    #[error("no library in {} has a handler named {name:?}: {found}", places(paths))]
     NotFound {
         name: String,
-        folder: PathBuf,
+        paths: Vec<PathBuf>,
         found: String,
     },
 
@@ -160,6 +160,11 @@ fn list(items: &[String]) -> String {
     } else {
         items.join(", ")
     }
+}
+
+fn places(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
 }
 
 fn first_line(text: &str) -> &str {

@@ -8,15 +8,22 @@ use std::sync::Arc;
 use abi_stable::library::AbiHeaderRef;
 use abi_stable::library::LibraryError;
 use abi_stable::library::ROOT_MODULE_LOADER_NAME_WITH_NUL;
+use abi_stable::std_types::RSlice;
+use handler_sdk::ContextInfo;
 use handler_sdk::abi::instance::CallError;
 use handler_sdk::abi::instance::HostServices;
 use handler_sdk::abi::instance::Instance;
+use handler_sdk::abi::instance::Outcome;
+use handler_sdk::abi::raw::RawBatch;
 use handler_sdk::abi::raw::RawExport;
 use handler_sdk::abi::raw::RawPluginRef;
+use handler_sdk::abi::raw::RawVerb;
 use libloading::os::unix;
 
 use super::PluginError;
+use super::Request;
 use super::StagedLibrary;
+use super::request::View;
 
 /// How far a library is checked when it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,16 +160,25 @@ fn root(header: AbiHeaderRef, check: Check) -> Result<RawPluginRef, LibraryError
 
 // === impl LibraryInstance ===
 
-impl std::ops::Deref for LibraryInstance {
-    type Target = Instance;
-
-    fn deref(&self) -> &Instance {
-        &self.instance
+impl LibraryInstance {
+    /// Tells the handler its place.
+    pub fn initialize(&mut self, context: &ContextInfo, services: &dyn HostServices) -> Result<(), CallError> {
+        self.instance.initialize(context, services)
     }
-}
 
-impl std::ops::DerefMut for LibraryInstance {
-    fn deref_mut(&mut self) -> &mut Instance {
-        &mut self.instance
+    /// Runs the handler's own test.
+    pub fn self_test(&mut self, services: &dyn HostServices) -> Result<(), CallError> {
+        self.instance.self_test(services)
+    }
+
+    /// Answers a batch; the outcomes stand in the order of the requests, whether or not the call as a whole failed.
+    pub fn handle(&mut self, batch: &[&Request], services: &dyn HostServices) -> (Vec<Outcome>, Result<(), CallError>) {
+        let views: Vec<_> = batch.iter().map(|request| request.view()).collect();
+        let requests: Vec<_> = views.iter().map(View::raw).collect();
+        let raw = RawBatch {
+            verb: RawVerb::PREDICT,
+            requests: RSlice::from_slice(&requests),
+        };
+        self.instance.handle(&raw, services)
     }
 }

@@ -8,7 +8,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use abi_stable::std_types::RSlice;
 use handler_sdk::DType;
 use handler_sdk::Device;
 use handler_sdk::ModelKind;
@@ -122,12 +121,7 @@ fn lend(step: &Step<'_>, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> 
         return Ok(());
     }
     if door == RawDoor::TORCH {
-        let raw = RawTensor {
-            door,
-            torch: step.tensor,
-            ..RawTensor::EMPTY
-        };
-        emit(&RawEvent::tensor(step.name, raw));
+        emit(&RawEvent::tensor(step.name, RawTensor::torch(step.tensor)));
         return Ok(());
     }
     // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
@@ -148,14 +142,10 @@ fn lend(step: &Step<'_>, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> 
         unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), length) }
     };
     let shape = tensor.size();
-    let raw = RawTensor {
-        door,
-        dtype: dtype.code(),
-        shape: RSlice::from_slice(&shape),
-        bytes: RSlice::from_slice(bytes),
-        torch: std::ptr::null(),
-    };
-    emit(&RawEvent::tensor(step.name, raw));
+    emit(&RawEvent::tensor(
+        step.name,
+        RawTensor::plain(dtype.code(), &shape, bytes),
+    ));
     Ok(())
 }
 
