@@ -4,4 +4,7 @@
 //! those above it (`tests/layering.rs` holds that).
 
 pub mod ids;
+
+pub mod config;
+
 pub mod model;
