@@ -7,4 +7,6 @@ pub mod ids;
 
 pub mod config;
 
+pub mod archive;
+
 pub mod model;
