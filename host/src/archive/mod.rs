@@ -7,7 +7,20 @@
 pub mod error;
 pub mod handler_name;
 pub mod manifest;
+pub mod members;
 pub mod model_config;
+
+mod sink;
+
+mod extract;
+pub mod package;
+
+pub mod store;
+
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod package_tests;
 
 pub use error::ArchiveError;
 pub use error::MemberProblem;
@@ -15,6 +28,11 @@ pub use handler_name::HandlerName;
 pub use handler_name::HandlerRef;
 pub use manifest::Manifest;
 pub use manifest::Runtime;
+pub use members::Member;
 pub use model_config::DeviceType;
 pub use model_config::ModelConfig;
 pub use model_config::ModelSettings;
+pub use package::Package;
+pub use sink::Limits;
+pub use store::LoadModels;
+pub use store::Store;
