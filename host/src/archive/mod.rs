@@ -15,10 +15,17 @@ mod sink;
 mod extract;
 pub mod package;
 
+mod plan;
+mod write;
+
+pub mod pack;
+
 pub mod store;
 
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod pack_tests;
 #[cfg(test)]
 mod package_tests;
 
@@ -32,6 +39,11 @@ pub use members::Member;
 pub use model_config::DeviceType;
 pub use model_config::ModelConfig;
 pub use model_config::ModelSettings;
+pub use pack::ArchiveFormat;
+pub use pack::Existing;
+pub use pack::PackRequest;
+pub use pack::Packed;
+pub use pack::pack;
 pub use package::Package;
 pub use sink::Limits;
 pub use store::LoadModels;
