@@ -10,3 +10,5 @@ pub mod config;
 pub mod archive;
 
 pub mod model;
+
+pub mod cli;
