@@ -3,9 +3,19 @@
 //! The modules stand in the order of their layers: each imports only from
 //! those above it (`tests/layering.rs` holds that).
 
+// L1: ground
+pub mod config;
 pub mod ids;
 pub mod metrics;
 
+// L2
+pub mod archive;
+
+// L3
 pub mod model;
 
+// L4
 pub mod plugin;
+
+// L7
+pub mod cli;

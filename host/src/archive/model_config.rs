@@ -1,0 +1,331 @@
+//! `model-config.yaml`: how one model wants to be served.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::archive::error::ArchiveError;
+
+/// A model's config file: the whole of it for the handler, the known keys for the server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Always an object; what a handler sees.
+    pub value: Value,
+    pub settings: ModelSettings,
+    /// One sentence for each known key whose value was ignored, and why.
+    pub warnings: Vec<String>,
+}
+
+/// The keys that the server itself honours; `None` where the file says nothing useful.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelSettings {
+    pub min_workers: Option<usize>,
+    pub max_workers: Option<usize>,
+    pub batch_size: Option<usize>,
+    pub max_batch_delay: Option<Duration>,
+    pub response_timeout: Option<Duration>,
+    pub startup_timeout: Option<Duration>,
+    pub device_type: Option<DeviceType>,
+    pub device_ids: Option<Vec<u32>>,
+    pub job_queue_size: Option<usize>,
+    /// After this time in the queue a job is dropped: its client has gone.
+    pub client_timeout: Option<Duration>,
+    /// How long a model whose workers die is started again.
+    pub max_retry_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceType {
+    Cpu,
+    Gpu,
+}
+
+/// Larger than any config; a file beyond it is something else.
+const LARGEST: u64 = 4 << 20;
+
+/// Keys of TorchServe that change how a model is served there and that Sconce doesn't have.
+const NOT_HONOURED: &[&str] = &[
+    "parallelType",
+    "parallelLevel",
+    "torchrun",
+    "useJobTicket",
+    "continuousBatching",
+    "sequenceBatching",
+    "sequenceMaxIdleMSec",
+    "sequenceTimeoutMSec",
+    "maxSequenceJobQueueSize",
+    "maxNumSequence",
+    "asyncCommunication",
+    "useVenv",
+];
+
+// === impl ModelConfig ===
+
+impl ModelConfig {
+    /// Reads a config file; one that is empty is an empty config.
+    pub fn read(file: &Path) -> Result<Self, ArchiveError> {
+        let failed = |source| ArchiveError::Io {
+            doing: "read",
+            path: file.to_owned(),
+            source,
+        };
+        if fs::metadata(file).map_err(failed)?.len() > LARGEST {
+            return Err(bad(file, format!("it is larger than {LARGEST} bytes")));
+        }
+        let bytes = fs::read(file).map_err(failed)?;
+        let text = String::from_utf8(bytes).map_err(|_| bad(file, "it is not UTF-8".to_owned()))?;
+        Self::parse(&text, file)
+    }
+
+    /// Reads a config's text; `file` is only for the message.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ArchiveError> {
+        let options = serde_saphyr::options! {
+            // As TorchServe's two readers have it.
+            duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+            // A config has few aliases; a "billion laughs" has many. The crate's own budget
+            // stops at 1,000,000 replayed events, which as JSON is some 100 MB.
+            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+            with_snippet: false,
+        };
+        let value: Option<Value> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let location = error.location();
+            let line = location.map(|l| l.line());
+            let column = location.map(|l| l.column());
+            let said = match (line, column) {
+                (Some(line), Some(column)) => format!(" at line {line}, column {column}"),
+                _ => String::new(),
+            };
+            let detail = error.to_string();
+            ArchiveError::BadModelConfig {
+                file: file.to_owned(),
+                line,
+                column,
+                detail: detail.strip_suffix(&said).unwrap_or(&detail).to_owned(),
+            }
+        })?;
+        match value {
+            None | Some(Value::Null) => Ok(Self::from_keys(Map::new())),
+            Some(Value::Object(keys)) => Ok(Self::from_keys(keys)),
+            Some(_) => Err(bad(file, "it must be 'key: value' lines".to_owned())),
+        }
+    }
+
+    fn from_keys(keys: Map<String, Value>) -> Self {
+        let mut reader = Reader {
+            keys: &keys,
+            warnings: Vec::new(),
+        };
+        let settings = ModelSettings {
+            min_workers: reader.count("minWorkers").map(|n| n.max(1)),
+            max_workers: reader.count("maxWorkers").filter(|n| *n > 0),
+            batch_size: reader.count("batchSize").map(|n| n.max(1)),
+            // 0 counts as not given, as in TorchServe.
+            max_batch_delay: reader
+                .count("maxBatchDelay")
+                .filter(|n| *n > 0)
+                .map(|n| Duration::from_millis(n as u64)),
+            response_timeout: reader.seconds("responseTimeout"),
+            startup_timeout: reader.seconds("startupTimeout"),
+            device_type: reader.device_type("deviceType"),
+            device_ids: reader.device_ids("deviceIds"),
+            job_queue_size: reader.count("jobQueueSize").filter(|n| *n > 0),
+            client_timeout: reader
+                .count("clientTimeoutInMills")
+                .filter(|n| *n > 0)
+                .map(|n| Duration::from_millis(n as u64)),
+            max_retry_timeout: reader.seconds("maxRetryTimeoutInSec"),
+        };
+        reader.not_honoured();
+        let warnings = reader.warnings;
+        Self {
+            value: Value::Object(keys),
+            settings,
+            warnings,
+        }
+    }
+}
+
+// === impl ModelSettings ===
+
+impl ModelSettings {
+    /// The least and the most workers, which count only together, as in TorchServe.
+    pub fn workers(&self) -> Option<(usize, usize)> {
+        match (self.min_workers, self.max_workers) {
+            (Some(min), Some(max)) if min > 0 && max >= min => Some((min, max)),
+            _ => None,
+        }
+    }
+}
+
+/// Reads known keys; what has the wrong type is told and left out.
+struct Reader<'a> {
+    keys: &'a Map<String, Value>,
+    warnings: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn count(&mut self, key: &str) -> Option<usize> {
+        let value = self.keys.get(key)?;
+        let count = value.as_u64().filter(|n| *n <= i32::MAX as u64);
+        if count.is_none() && !value.is_null() {
+            self.ignored(key, value, "a whole number from 0 on");
+        }
+        count.and_then(|n| usize::try_from(n).ok())
+    }
+
+    fn seconds(&mut self, key: &str) -> Option<Duration> {
+        let seconds = self.count(key).filter(|n| *n > 0)?;
+        Some(Duration::from_secs(seconds as u64))
+    }
+
+    fn device_type(&mut self, key: &str) -> Option<DeviceType> {
+        let value = self.keys.get(key)?;
+        match value.as_str().map(str::to_ascii_lowercase).as_deref() {
+            Some("cpu") => Some(DeviceType::Cpu),
+            Some("gpu" | "cuda") => Some(DeviceType::Gpu),
+            _ => {
+                self.ignored(key, value, "cpu or gpu");
+                None
+            }
+        }
+    }
+
+    fn device_ids(&mut self, key: &str) -> Option<Vec<u32>> {
+        let value = self.keys.get(key)?;
+        let ids = value.as_array().and_then(|ids| {
+            ids.iter()
+                .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
+                .collect::<Option<Vec<u32>>>()
+        });
+        if ids.is_none() {
+            self.ignored(key, value, "a list of whole numbers, as [0, 1]");
+        }
+        ids.filter(|ids| !ids.is_empty())
+    }
+
+    fn ignored(&mut self, key: &str, value: &Value, allowed: &str) {
+        self.warnings
+            .push(format!("{key}: {value} is ignored; it must be {allowed}"));
+    }
+
+    fn not_honoured(&mut self) {
+        for key in NOT_HONOURED {
+            let off = |v: &Value| v.is_null() || v == &Value::Bool(false) || v == &Value::from(0) || v == "";
+            if self.keys.get(*key).is_some_and(|value| !off(value)) {
+                self.warnings
+                    .push(format!("{key} is ignored: Sconce doesn't have what it asks for"));
+            }
+        }
+    }
+}
+
+fn bad(file: &Path, detail: String) -> ArchiveError {
+    ArchiveError::BadModelConfig {
+        file: file.to_owned(),
+        line: None,
+        column: None,
+        detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ModelConfig, String> {
+        ModelConfig::parse(text, Path::new("model-config.yaml")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_handler_sees_all_and_the_server_what_it_knows() {
+        let config = parse(
+            "minWorkers: 2\nmaxWorkers: 4\nbatchSize: 8\nmaxBatchDelay: 50\nresponseTimeout: 30\n\
+             startupTimeout: 60\ndeviceType: gpu\ndeviceIds: [0, 1]\njobQueueSize: 10\n\
+             handler:\n  mean: 0.1307\n  labels: [yes, 'no']\n",
+        )
+        .unwrap();
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        assert_eq!(config.value["handler"]["mean"], 0.1307);
+        assert_eq!(config.value["handler"]["labels"][1], "no");
+        let settings = config.settings;
+        assert_eq!(settings.workers(), Some((2, 4)));
+        assert_eq!(settings.batch_size, Some(8));
+        assert_eq!(settings.max_batch_delay, Some(Duration::from_millis(50)));
+        assert_eq!(settings.response_timeout, Some(Duration::from_secs(30)));
+        assert_eq!(settings.startup_timeout, Some(Duration::from_secs(60)));
+        assert_eq!(settings.device_type, Some(DeviceType::Gpu));
+        assert_eq!(settings.device_ids, Some(vec![0, 1]));
+        assert_eq!(settings.job_queue_size, Some(10));
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_and_ignored() {
+        let config = parse(
+            "batchSize: '8'\nmaxBatchDelay: 1.5\nminWorkers: -1\ndeviceType: tpu\n\
+             deviceIds: 0\nparallelType: pp\nuseVenv: false\n",
+        )
+        .unwrap();
+        assert_eq!(config.settings, ModelSettings::default());
+        let told = config.warnings.join("\n");
+        for key in ["batchSize", "maxBatchDelay", "minWorkers", "deviceType", "deviceIds"] {
+            assert!(told.contains(&format!("{key}: ")), "{told}");
+        }
+        assert!(told.contains("parallelType is ignored"), "{told}");
+        assert_eq!(config.warnings.len(), 6, "{told}");
+        // The handler still sees what was written.
+        assert_eq!(config.value["batchSize"], "8");
+    }
+
+    #[test]
+    fn zero_is_as_torchserve_reads_it() {
+        let settings = parse("batchSize: 0\nminWorkers: 0\nmaxWorkers: 0\nmaxBatchDelay: 0\n")
+            .unwrap()
+            .settings;
+        assert_eq!(settings.batch_size, Some(1));
+        assert_eq!(settings.max_batch_delay, None);
+        assert_eq!(settings.workers(), None);
+        assert_eq!(parse("minWorkers: 2").unwrap().settings.workers(), None);
+    }
+
+    #[test]
+    fn nothing_is_an_empty_config() {
+        for text in ["", "\n", "# only a comment\n", "---\n", "null\n", "{}"] {
+            let config = parse(text).unwrap();
+            assert_eq!(config.value, serde_json::json!({}), "{text:?}");
+            assert_eq!(config.settings, ModelSettings::default());
+        }
+    }
+
+    #[test]
+    fn later_keys_win_and_merges_work() {
+        let config = parse("a: 1\na: 2\nbase: &b {x: 1}\nchild:\n  <<: *b\n  y: 2\n").unwrap();
+        assert_eq!(config.value["a"], 2);
+        assert_eq!(config.value["child"], serde_json::json!({"x": 1, "y": 2}));
+    }
+
+    #[test]
+    fn broken_yaml_is_placed() {
+        let message = parse("batchSize: 1\nhandler: {a: [1, 2}\n").unwrap_err();
+        assert!(message.contains("model-config.yaml, line 2, column"), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+        let message = parse("- 1\n- 2\n").unwrap_err();
+        assert!(message.contains("'key: value' lines"), "{message}");
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused() {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let alias = format!("*a{}", level - 1);
+            let row = vec![alias; 10].join(", ");
+            text.push_str(&format!("a{level}: &a{level} [{row}]\n"));
+        }
+        let message = parse(&text).unwrap_err();
+        assert!(message.contains("model-config.yaml"), "{message}");
+        let deep = "[".repeat(100_000);
+        assert!(parse(&format!("a: {deep}")).is_err());
+    }
+}

@@ -1,0 +1,3 @@
+//! The subcommands of `sconce`.
+
+pub mod archive;

@@ -1,0 +1,23 @@
+//! What the operator wants: `config.properties`, the environment and the flags in one struct.
+//!
+//! Everything is passed in and nothing is global, so that a test can be an operator.
+
+pub mod address;
+pub mod error;
+pub mod models;
+
+mod keys;
+mod properties;
+mod settings;
+
+pub mod server;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::Address;
+pub use error::ConfigError;
+pub use models::ModelDefaults;
+pub use server::ConfigSources;
+pub use server::Overrides;
+pub use server::ServerConfig;
