@@ -17,5 +17,8 @@ pub mod model;
 // L4
 pub mod plugin;
 
+// L5
+pub mod serving;
+
 // L7
 pub mod cli;

@@ -1,0 +1,201 @@
+//! One version of one model: its queue, its settings, and the generation that serves it now.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use super::Done;
+use super::EndpointSettings;
+use super::Generation;
+use super::QueueStatus;
+use super::Request;
+use super::ServeError;
+use super::job::Job;
+use super::queue::Queue;
+use super::worker::WorkerStatus;
+use crate::archive::Package;
+use crate::ids::GenerationId;
+use crate::ids::ModelName;
+use crate::ids::ModelVersion;
+use crate::metrics::Metrics;
+
+#[derive(Debug)]
+pub struct Endpoint {
+    name: ModelName,
+    version: ModelVersion,
+    /// The archive as the operator named it.
+    url: String,
+    loaded_at_startup: bool,
+    package: Package,
+    settings: EndpointSettings,
+    queue: Arc<Queue>,
+    state: Mutex<State>,
+    metrics: Metrics,
+}
+
+/// What an endpoint is made from.
+#[derive(Debug)]
+pub(super) struct EndpointSource {
+    pub(super) name: ModelName,
+    pub(super) version: ModelVersion,
+    pub(super) url: String,
+    pub(super) package: Package,
+    pub(super) settings: EndpointSettings,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Requests wait in the queue.
+    Loading,
+    Ready(Arc<Generation>),
+    /// With the reason, for people.
+    Failed(String),
+}
+
+/// What an endpoint is doing, for those who describe it.
+#[derive(Debug, Clone)]
+pub struct EndpointStatus {
+    pub state: &'static str,
+    /// Why it isn't served.
+    pub error: Option<String>,
+    pub generation: Option<GenerationId>,
+    pub workers: Vec<WorkerStatus>,
+    pub queue: QueueStatus,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    pub(super) fn new(source: EndpointSource, loaded_at_startup: bool, metrics: Metrics) -> Self {
+        Self {
+            name: source.name,
+            version: source.version,
+            url: source.url,
+            loaded_at_startup,
+            package: source.package,
+            queue: Arc::new(Queue::new(source.settings.queue_capacity)),
+            settings: source.settings,
+            state: Mutex::new(State::Loading),
+            metrics,
+        }
+    }
+
+    /// Takes a request in and waits for its answer.
+    ///
+    /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
+    pub async fn predict(&self, request: Request) -> Result<handler_sdk::Answer, ServeError> {
+        if matches!(*self.lock(), State::Failed(_)) {
+            return Err(ServeError::NoWorker);
+        }
+        let started = Instant::now();
+        let (job, answer) = Job::new(request, self.settings.client_timeout);
+        self.queue.push(job).map_err(|(_, error)| error)?;
+        self.metrics.request_accepted(&self.name, &self.version);
+        // A worker that goes without a word drops its end.
+        let Done { reply, queued } = answer.await.map_err(|_| ServeError::WorkerDied)?;
+        if reply.is_ok() {
+            let total = started.elapsed().as_micros();
+            self.metrics
+                .request_answered(&self.name, &self.version, total, queued.as_micros());
+        }
+        reply
+    }
+
+    pub fn name(&self) -> &ModelName {
+        &self.name
+    }
+
+    pub fn version(&self) -> &ModelVersion {
+        &self.version
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn loaded_at_startup(&self) -> bool {
+        self.loaded_at_startup
+    }
+
+    pub fn settings(&self) -> &EndpointSettings {
+        &self.settings
+    }
+
+    /// The runtime that the manifest names: `python`, `python3` or `LSP`.
+    pub fn runtime(&self) -> &'static str {
+        self.package.manifest.runtime.as_str()
+    }
+
+    pub fn status(&self) -> EndpointStatus {
+        let (state, error, generation) = match &*self.lock() {
+            State::Loading => ("LOADING", None, None),
+            State::Ready(generation) => ("READY", None, Some(Arc::clone(generation))),
+            State::Failed(reason) => ("FAILED", Some(reason.clone()), None),
+        };
+        EndpointStatus {
+            state,
+            error,
+            workers: generation
+                .as_ref()
+                .map(|generation| generation.workers())
+                .unwrap_or_default(),
+            generation: generation.map(|generation| generation.id()),
+            queue: self.queue.status(),
+        }
+    }
+
+    pub(super) fn package(&self) -> &Package {
+        &self.package
+    }
+
+    pub(super) fn queue(&self) -> Arc<Queue> {
+        Arc::clone(&self.queue)
+    }
+
+    /// The generation serves from now on.
+    pub(super) fn publish(&self, generation: Generation) {
+        *self.lock() = State::Ready(Arc::new(generation));
+    }
+
+    /// Nobody will serve; what waits is told so.
+    pub(super) fn fail(&self, reason: String) {
+        *self.lock() = State::Failed(reason);
+        self.queue.refuse_all(&ServeError::NoWorker);
+    }
+
+    pub(super) fn replace_late_workers(&self, now: Instant) {
+        let generation = match &*self.lock() {
+            State::Ready(generation) => Arc::clone(generation),
+            State::Loading | State::Failed(_) => return,
+        };
+        generation.replace_late_workers(now);
+    }
+
+    /// Takes no further requests, answers those it has, then ends its workers. Blocks until that is done.
+    pub(super) fn close(&self) {
+        self.queue.close();
+        let state = std::mem::replace(
+            &mut *self.lock(),
+            State::Failed("the server is shutting down".to_owned()),
+        );
+        if let State::Ready(mut generation) = state {
+            // Only the watchdog and describe hold one beside us, for an instant.
+            let generation = loop {
+                match Arc::try_unwrap(generation) {
+                    Ok(generation) => break generation,
+                    Err(shared) => {
+                        generation = shared;
+                        std::thread::yield_now();
+                    }
+                }
+            };
+            generation.retire(true);
+        }
+        self.queue.refuse_all(&ServeError::ShuttingDown);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

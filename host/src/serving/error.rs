@@ -1,0 +1,87 @@
+//! Why a request isn't answered, and why a model isn't served.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use handler_sdk::Error as HandlerError;
+
+use crate::archive::ArchiveError;
+use crate::ids::BadModelName;
+use crate::ids::ModelName;
+use crate::ids::ModelVersion;
+use crate::model::ModelError;
+use crate::plugin::PluginError;
+
+/// Why one request got no answer from its handler.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    #[error("all {capacity} places of the queue are taken")]
+    QueueFull { capacity: usize },
+    #[error("the model has no worker")]
+    NoWorker,
+    #[error("the request waited longer than its client does")]
+    Expired,
+    #[error("the handler took longer than {limit:?}")]
+    TimedOut { limit: Duration },
+    #[error("the handler has no answer: {0}")]
+    Handler(HandlerError),
+    #[error("the device has no memory left: {0}")]
+    OutOfResources(HandlerError),
+    #[error("the worker ended without an answer")]
+    WorkerDied,
+}
+
+/// Why a name leads to no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    #[error("Model not found: {name}")]
+    Model { name: String },
+    #[error("Model version: {version} does not exist for model: {name}")]
+    Version { name: String, version: String },
+}
+
+/// Why a model can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    #[error(transparent)]
+    Name(#[from] BadModelName),
+    #[error("{archive} names no handler: pack it with --handler NAME, or set default_service_handler")]
+    NoHandler { archive: PathBuf },
+    #[error(
+        "{archive} wants the Python handler {handler:?}, and handlers here are native plugins: put a plugin named {name:?} into the plugins path, or pack the archive again with --handler and the name of a plugin ({cause})"
+    )]
+    PythonHandler {
+        archive: PathBuf,
+        handler: String,
+        name: String,
+        cause: Box<PluginError>,
+    },
+    #[error("the handler {handler:?} in {library} can't be initialised: {reason}")]
+    Initialize {
+        handler: String,
+        library: PathBuf,
+        reason: String,
+    },
+    #[error(
+        "the handler {handler:?} in {library} was not ready after {limit:?}: raise startupTimeout, or make initialize quicker"
+    )]
+    StartupTimedOut {
+        handler: String,
+        library: PathBuf,
+        limit: Duration,
+    },
+    #[error("version {version} of model {name} is served already: remove it first, or give this one another version")]
+    AlreadyServed { name: ModelName, version: ModelVersion },
+    #[error("the system gives no thread: {0}")]
+    Thread(std::io::Error),
+    #[error("{what} panicked; this is a bug")]
+    Panicked { what: &'static str },
+}

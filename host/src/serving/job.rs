@@ -1,0 +1,76 @@
+//! A request in flight: what was asked, who waits for it, and since when.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use handler_sdk::Answer;
+use tokio::sync::oneshot;
+
+use super::Request;
+use super::ServeError;
+
+/// The answer to one request, with the time it waited in the queue.
+pub type Reply = Result<Answer, ServeError>;
+
+/// A request with its own way back.
+#[derive(Debug)]
+pub struct Job {
+    pub request: Request,
+    pub arrived: Instant,
+    /// Past this instant nobody wants the answer any more.
+    pub deadline: Option<Instant>,
+    pub reply: ReplyTo,
+}
+
+/// Where the one reply of a job goes.
+#[derive(Debug)]
+pub struct ReplyTo(oneshot::Sender<Done>);
+
+/// A reply with its times.
+#[derive(Debug)]
+pub struct Done {
+    pub reply: Reply,
+    /// From the request's arrival until a worker took it; all of its time where none did.
+    pub queued: Duration,
+}
+
+// === impl Job ===
+
+impl Job {
+    /// A job, and the end at which its reply comes out.
+    pub fn new(request: Request, limit: Option<Duration>) -> (Self, oneshot::Receiver<Done>) {
+        let (sender, receiver) = oneshot::channel();
+        let arrived = Instant::now();
+        let job = Self {
+            request,
+            arrived,
+            deadline: limit.and_then(|limit| arrived.checked_add(limit)),
+            reply: ReplyTo(sender),
+        };
+        (job, receiver)
+    }
+
+    /// Whether the client has gone.
+    pub fn is_abandoned(&self) -> bool {
+        self.reply.0.is_closed()
+    }
+
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Answers without having computed.
+    pub fn refuse(self, error: ServeError) {
+        let queued = self.arrived.elapsed();
+        self.reply.send(Err(error), queued);
+    }
+}
+
+// === impl ReplyTo ===
+
+impl ReplyTo {
+    pub fn send(self, reply: Reply, queued: Duration) {
+        // A client that has gone meanwhile is no error.
+        let _ = self.0.send(Done { reply, queued });
+    }
+}
