@@ -1,1 +1,158 @@
-fn main() {}
+//! What developers type: `cargo xtask <command>`.
+//! It never links libtorch: its first job is to fetch it.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is a command for people: what it prints is what it is for"
+)]
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+mod checks;
+mod demo;
+mod process;
+mod progress;
+mod setup;
+mod train;
+mod workspace;
+
+use checks::{Depth, Torch};
+use demo::Afterwards;
+
+#[derive(Debug, Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    about = "Everything one types to work on Sconce",
+    after_help = "New here? `cargo xtask demo` does it all: it fetches libtorch, builds, and serves ten digits."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fetch libtorch, once for all clones of this user.
+    ///
+    /// Downloads libtorch with pip (about 530 MB on x86-64, 420 MB on aarch64), keeps what the
+    /// build needs in the cache, checks every file against its digest, and makes the link
+    /// `.libtorch` in the repository.
+    /// The next clone downloads nothing, and an interrupted download goes on where it can.
+    ///
+    /// The cache is the first of these that is set: $SCONCE_CACHE_DIR, $XDG_CACHE_HOME/sconce,
+    /// ~/.cache/sconce.
+    ///
+    /// With a libtorch of your own, set LIBTORCH to its folder: then nothing is downloaded and
+    /// only its version is checked.
+    Setup,
+
+    /// Build, serve two MNIST models and look at ten digits.
+    ///
+    /// Runs setup, builds the server, two plugins and the trainer (release), exports the model,
+    /// packs three archives into model-store/, starts a server on free ports, posts
+    /// model-store/mnist/digits/*.png to both models over HTTP and checks the answers.
+    Demo(DemoArgs),
+
+    /// Run all tests, with libtorch and without.
+    ///
+    /// Runs setup, `cargo test --workspace` and `cargo test --workspace --no-default-features`.
+    Test(TestArgs),
+
+    /// Format, lints, tests and docs: what has to pass before a commit.
+    Check(CheckArgs),
+
+    /// Train the MNIST model again, into model-store/mnist.
+    ///
+    /// Runs setup and then the trainer; what follows goes to the trainer as it is.
+    /// `cargo xtask train-mnist -- --help` shows what it takes.
+    TrainMnist {
+        /// Arguments for `mnist-trainer train`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Leave the server running on the default ports (8080, 8081, 8082) until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// Only what needs no libtorch: no setup, and tests with --no-default-features only.
+    #[arg(long)]
+    no_torch: bool,
+
+    /// Arguments for both `cargo test` calls, after `--`: `cargo xtask test -- swap` runs the tests
+    /// whose name has `swap` in it.
+    #[arg(last = true)]
+    arguments: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Leave the tests out.
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Setup => {
+            setup::run()?;
+            println!("Next: `cargo xtask demo` serves a model, `cargo build` builds the server.");
+            Ok(())
+        }
+        Command::Demo(DemoArgs { keep }) => demo::run(if keep { Afterwards::Keep } else { Afterwards::Stop }),
+        Command::Test(TestArgs { no_torch, arguments }) => {
+            let torch = if no_torch { Torch::Without } else { Torch::With };
+            checks::test(torch, &arguments)
+        }
+        Command::Check(CheckArgs { quick }) => checks::check(if quick { Depth::Quick } else { Depth::Full }),
+        Command::TrainMnist { arguments } => train::run(arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_for_other_programs_pass_through() {
+        let cli = Cli::parse_from(["xtask", "test", "--no-torch", "--", "swap"]);
+        let Command::Test(test) = cli.command else {
+            panic!("not test")
+        };
+        assert!(test.no_torch);
+        assert_eq!(test.arguments, ["swap"]);
+
+        let cli = Cli::parse_from(["xtask", "train-mnist", "--epochs", "3"]);
+        let Command::TrainMnist { arguments } = cli.command else {
+            panic!("not train-mnist")
+        };
+        assert_eq!(arguments, ["--epochs", "3"]);
+    }
+}

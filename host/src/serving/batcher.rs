@@ -14,7 +14,7 @@ pub struct BatchPolicy {
 
 /// What a worker does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub(super) enum Decision {
     /// Take that many requests now.
     Take(usize),
     /// Look again then, or when a request arrives.
@@ -27,7 +27,7 @@ pub enum Decision {
 
 impl BatchPolicy {
     /// `oldest` is when the first request in the queue arrived; `None` where the queue is empty.
-    pub fn decide(self, now: Instant, waiting: usize, oldest: Option<Instant>) -> Decision {
+    pub(super) fn decide(self, now: Instant, waiting: usize, oldest: Option<Instant>) -> Decision {
         let Some(oldest) = oldest else {
             return Decision::Wait;
         };

@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use super::Done;
 use super::EndpointSettings;
 use super::Generation;
 use super::QueueStatus;
 use super::Request;
 use super::ServeError;
+use super::job::Done;
 use super::job::Job;
 use super::queue::Queue;
 use super::worker::WorkerStatus;
@@ -50,7 +50,10 @@ enum State {
     Loading,
     Ready(Arc<Generation>),
     /// With the reason, for people.
-    Failed(String),
+    Failed {
+        reason: String,
+        since: Instant,
+    },
 }
 
 /// What an endpoint is doing, for those who describe it.
@@ -85,7 +88,7 @@ impl Endpoint {
     ///
     /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
     pub async fn predict(&self, request: Request) -> Result<handler_sdk::Answer, ServeError> {
-        if matches!(*self.lock(), State::Failed(_)) {
+        if matches!(*self.lock(), State::Failed { .. }) {
             return Err(ServeError::NoWorker);
         }
         let started = Instant::now();
@@ -131,7 +134,7 @@ impl Endpoint {
         let (state, error, generation) = match &*self.lock() {
             State::Loading => ("LOADING", None, None),
             State::Ready(generation) => ("READY", None, Some(Arc::clone(generation))),
-            State::Failed(reason) => ("FAILED", Some(reason.clone()), None),
+            State::Failed { reason, .. } => ("FAILED", Some(reason.clone()), None),
         };
         EndpointStatus {
             state,
@@ -142,6 +145,14 @@ impl Endpoint {
                 .unwrap_or_default(),
             generation: generation.map(|generation| generation.id()),
             queue: self.queue.status(),
+        }
+    }
+
+    /// Whether the endpoint speaks for a healthy server: it is served, or on its way, or has failed only a while ago.
+    pub fn is_healthy(&self) -> bool {
+        match &*self.lock() {
+            State::Loading | State::Ready(_) => true,
+            State::Failed { since, .. } => since.elapsed() < self.settings.max_retry_timeout,
         }
     }
 
@@ -160,14 +171,14 @@ impl Endpoint {
 
     /// Nobody will serve; what waits is told so.
     pub(super) fn fail(&self, reason: String) {
-        *self.lock() = State::Failed(reason);
+        *self.lock() = State::failed(reason);
         self.queue.refuse_all(&ServeError::NoWorker);
     }
 
     pub(super) fn replace_late_workers(&self, now: Instant) {
         let generation = match &*self.lock() {
             State::Ready(generation) => Arc::clone(generation),
-            State::Loading | State::Failed(_) => return,
+            State::Loading | State::Failed { .. } => return,
         };
         generation.replace_late_workers(now);
     }
@@ -177,25 +188,24 @@ impl Endpoint {
         self.queue.close();
         let state = std::mem::replace(
             &mut *self.lock(),
-            State::Failed("the server is shutting down".to_owned()),
+            State::failed("the server is shutting down".to_owned()),
         );
-        if let State::Ready(mut generation) = state {
-            // Only the watchdog and describe hold one beside us, for an instant.
-            let generation = loop {
-                match Arc::try_unwrap(generation) {
-                    Ok(generation) => break generation,
-                    Err(shared) => {
-                        generation = shared;
-                        std::thread::yield_now();
-                    }
-                }
-            };
-            generation.retire(true);
+        if let State::Ready(generation) = state {
+            generation.drain();
         }
         self.queue.refuse_all(&ServeError::ShuttingDown);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn failed(reason: String) -> Self {
+        Self::Failed {
+            reason,
+            since: Instant::now(),
+        }
     }
 }

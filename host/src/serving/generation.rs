@@ -128,23 +128,24 @@ impl Generation {
             .retain(|worker| worker.is_stuck() || worker.status().state != super::WorkerState::Stuck);
     }
 
-    /// Ends the workers after the batch each has in hand, then lets go of the library.
-    ///
-    /// A closed queue is emptied first.
-    pub(super) fn retire(self, wait_for_queue: bool) {
-        if !wait_for_queue {
-            self.stop_workers();
-        }
+    /// Waits until the workers have emptied a closed queue and ended.
+    pub(super) fn drain(&self) {
+        self.join_workers();
+    }
+
+    fn join_workers(&self) {
+        let plan = &self.plan;
         let workers = std::mem::take(&mut *self.lock());
-        let stuck = workers.iter().filter(|worker| worker.is_stuck()).count();
-        if stuck > 0 {
-            let plan = &self.plan;
+        let left = workers
+            .into_iter()
+            .filter_map(|worker| (!worker.join(plan.response_timeout)).then_some(()))
+            .count();
+        if left > 0 {
             tracing::warn!(
-                model = %plan.model, version = %plan.version, generation = %plan.generation, stuck,
+                model = %plan.model, version = %plan.version, generation = %plan.generation, workers = left,
                 "a handler never came back from a call; its library stays mapped"
             );
         }
-        workers.into_iter().for_each(Worker::join);
     }
 
     fn stop_workers(&self) {

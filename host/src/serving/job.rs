@@ -10,35 +10,35 @@ use super::Request;
 use super::ServeError;
 
 /// The answer to one request, with the time it waited in the queue.
-pub type Reply = Result<Answer, ServeError>;
+pub(super) type Reply = Result<Answer, ServeError>;
 
 /// A request with its own way back.
 #[derive(Debug)]
-pub struct Job {
-    pub request: Request,
-    pub arrived: Instant,
+pub(super) struct Job {
+    pub(super) request: Request,
+    pub(super) arrived: Instant,
     /// Past this instant nobody wants the answer any more.
-    pub deadline: Option<Instant>,
-    pub reply: ReplyTo,
+    pub(super) deadline: Option<Instant>,
+    pub(super) reply: ReplyTo,
 }
 
 /// Where the one reply of a job goes.
 #[derive(Debug)]
-pub struct ReplyTo(oneshot::Sender<Done>);
+pub(super) struct ReplyTo(oneshot::Sender<Done>);
 
 /// A reply with its times.
 #[derive(Debug)]
-pub struct Done {
-    pub reply: Reply,
+pub(super) struct Done {
+    pub(super) reply: Reply,
     /// From the request's arrival until a worker took it; all of its time where none did.
-    pub queued: Duration,
+    pub(super) queued: Duration,
 }
 
 // === impl Job ===
 
 impl Job {
     /// A job, and the end at which its reply comes out.
-    pub fn new(request: Request, limit: Option<Duration>) -> (Self, oneshot::Receiver<Done>) {
+    pub(super) fn new(request: Request, limit: Option<Duration>) -> (Self, oneshot::Receiver<Done>) {
         let (sender, receiver) = oneshot::channel();
         let arrived = Instant::now();
         let job = Self {
@@ -51,16 +51,16 @@ impl Job {
     }
 
     /// Whether the client has gone.
-    pub fn is_abandoned(&self) -> bool {
+    pub(super) fn is_abandoned(&self) -> bool {
         self.reply.0.is_closed()
     }
 
-    pub fn is_expired(&self, now: Instant) -> bool {
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Answers without having computed.
-    pub fn refuse(self, error: ServeError) {
+    pub(super) fn refuse(self, error: ServeError) {
         let queued = self.arrived.elapsed();
         self.reply.send(Err(error), queued);
     }
@@ -69,7 +69,7 @@ impl Job {
 // === impl ReplyTo ===
 
 impl ReplyTo {
-    pub fn send(self, reply: Reply, queued: Duration) {
+    pub(super) fn send(self, reply: Reply, queued: Duration) {
         // A client that has gone meanwhile is no error.
         let _ = self.0.send(Done { reply, queued });
     }

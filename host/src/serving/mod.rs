@@ -20,8 +20,6 @@ pub use error::LoadError;
 pub use error::LookupError;
 pub use error::ServeError;
 pub use generation::Generation;
-pub use job::Done;
-pub use job::Reply;
 pub use loader::Loader;
 pub use queue::QueueStatus;
 pub use registry::Registry;

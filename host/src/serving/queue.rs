@@ -17,7 +17,7 @@ use super::batcher::Decision;
 use super::job::Job;
 
 #[derive(Debug)]
-pub struct Queue {
+pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     capacity: usize,
@@ -39,7 +39,7 @@ pub struct QueueStatus {
 // === impl Queue ===
 
 impl Queue {
-    pub fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize) -> Self {
         Self {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -48,7 +48,7 @@ impl Queue {
     }
 
     /// Takes a job in, or gives it back with the reason.
-    pub fn push(&self, job: Job) -> Result<(), (Job, ServeError)> {
+    pub(super) fn push(&self, job: Job) -> Result<(), (Job, ServeError)> {
         let mut state = self.lock();
         if state.closed {
             return Err((job, ServeError::ShuttingDown));
@@ -66,7 +66,7 @@ impl Queue {
     /// Waits for a batch. `None` once `stop` is set, or once the queue is closed and empty.
     ///
     /// What nobody waits for any more is left out: jobs whose client has gone are dropped, those past their deadline answered so.
-    pub fn take(&self, policy: BatchPolicy, stop: &AtomicBool) -> Option<Vec<Job>> {
+    pub(super) fn take(&self, policy: BatchPolicy, stop: &AtomicBool) -> Option<Vec<Job>> {
         let mut state = self.lock();
         loop {
             if stop.load(Ordering::Acquire) {
@@ -99,25 +99,25 @@ impl Queue {
     }
 
     /// Wakes every worker, so that it sees that it is to stop.
-    pub fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         // Under the lock: a worker that has looked at its flag and not yet begun to wait must not miss this.
         let _state = self.lock();
         self.changed.notify_all();
     }
 
     /// Takes no further jobs; what waits is still served.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
     /// Answers all that waits with an error.
-    pub fn refuse_all(&self, error: &ServeError) {
+    pub(super) fn refuse_all(&self, error: &ServeError) {
         let jobs: Vec<Job> = self.lock().jobs.drain(..).collect();
         jobs.into_iter().for_each(|job| job.refuse(error.clone()));
     }
 
-    pub fn status(&self) -> QueueStatus {
+    pub(super) fn status(&self) -> QueueStatus {
         let waiting = self.lock().jobs.len();
         QueueStatus {
             remaining: self.capacity.saturating_sub(waiting),
@@ -150,15 +150,15 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::Request;
     use super::*;
+    use crate::serving::Request;
 
     const ONE: BatchPolicy = BatchPolicy {
         size: 1,
         delay: Duration::ZERO,
     };
 
-    fn job(limit: Option<Duration>) -> (Job, tokio::sync::oneshot::Receiver<super::super::job::Done>) {
+    fn job(limit: Option<Duration>) -> (Job, tokio::sync::oneshot::Receiver<crate::serving::job::Done>) {
         Job::new(Request::default(), limit)
     }
 

@@ -20,6 +20,8 @@ pub struct EndpointSettings {
     pub startup_timeout: Duration,
     /// How long a client waits, counted from the request's arrival; `None` is for ever.
     pub client_timeout: Option<Duration>,
+    /// For how long a model that can't be served leaves the server healthy.
+    pub max_retry_timeout: Duration,
     pub queue_capacity: usize,
     pub device: Device,
     pub device_ids: Option<Vec<u32>>,
@@ -27,15 +29,15 @@ pub struct EndpointSettings {
 
 /// What the machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Machine {
-    pub cores: usize,
-    pub cuda_devices: usize,
+pub(super) struct Machine {
+    pub(super) cores: usize,
+    pub(super) cuda_devices: usize,
 }
 
 // === impl EndpointSettings ===
 
 impl EndpointSettings {
-    pub fn resolve(
+    pub(super) fn resolve(
         archive: &ModelSettings,
         models: Option<&ModelDefaults>,
         server: &ServerConfig,
@@ -78,12 +80,15 @@ impl EndpointSettings {
                 .or(models.startup_timeout)
                 .unwrap_or(server.default_startup_timeout),
             client_timeout: archive.client_timeout,
+            max_retry_timeout: archive.max_retry_timeout.unwrap_or(DEFAULT_MAX_RETRY_TIMEOUT),
             queue_capacity: archive.job_queue_size.unwrap_or(server.job_queue_size),
             device,
             device_ids: archive.device_ids.clone(),
         }
     }
 }
+
+const DEFAULT_MAX_RETRY_TIMEOUT: Duration = Duration::from_secs(300);
 
 const DEFAULT_BATCH_DELAY: Duration = Duration::from_millis(100);
 

@@ -17,11 +17,11 @@ use handler_sdk::Error as HandlerError;
 use handler_sdk::abi::instance::CallError;
 use handler_sdk::abi::instance::Outcome;
 
-use super::Reply;
 use super::Request;
 use super::ServeError;
 use super::batcher::BatchPolicy;
 use super::job::Job;
+use super::job::Reply;
 use super::job::ReplyTo;
 use super::queue::Queue;
 use crate::ids::GenerationId;
@@ -97,6 +97,9 @@ struct Work {
 /// The reason why a handler object isn't there.
 pub(super) type NotMade = HandlerError;
 
+/// Between two looks at a thread that is to end: the standard library knows no join with a time limit.
+const JOIN_PAUSE: Duration = Duration::from_millis(2);
+
 // === impl Worker ===
 
 impl Worker {
@@ -156,11 +159,18 @@ impl Worker {
         true
     }
 
-    /// Waits for the thread's end, unless it is stuck.
-    pub(super) fn join(self) {
-        if self.shared.state() != WorkerState::Stuck && self.thread.join().is_err() {
+    /// Waits for the thread's end, or until its call has taken too long; `false` where it was left behind.
+    pub(super) fn join(self, limit: Duration) -> bool {
+        while !self.thread.is_finished() {
+            if self.shared.state() == WorkerState::Stuck || self.give_up_if_late(Instant::now(), limit) {
+                return false;
+            }
+            std::thread::park_timeout(JOIN_PAUSE);
+        }
+        if self.thread.join().is_err() {
             tracing::error!(worker = self.shared.number, "a worker thread panicked; this is a bug");
         }
+        true
     }
 
     /// Whether the thread still runs plugin code that can't be waited for.
