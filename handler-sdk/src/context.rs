@@ -15,6 +15,7 @@ use crate::Error;
 use crate::Model;
 use crate::Result;
 use crate::Weights;
+use crate::abi::NO_MODEL;
 use crate::abi::raw::RawCall;
 use crate::abi::raw::RawMetric;
 
@@ -192,7 +193,7 @@ impl Context {
 
     fn no_model(&self) -> Error {
         Error::new(format!(
-            "the archive of {} holds no model: pack one with --serialized-file",
+            "the archive of {} {NO_MODEL}: pack one with --serialized-file",
             self.model_name()
         ))
     }

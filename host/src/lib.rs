@@ -7,6 +7,7 @@
 pub mod config;
 pub mod ids;
 pub mod metrics;
+pub mod telemetry;
 
 // L2
 pub mod archive;
@@ -20,5 +21,9 @@ pub mod plugin;
 // L5
 pub mod serving;
 
+// L6
+pub mod http;
+
 // L7
+pub mod app;
 pub mod cli;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `sconce`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sconce::cli::main()
+}

@@ -27,3 +27,6 @@ pub const ABI_VERSION: (u32, u32) = (1, 0);
 
 /// The version of the SDK, as plugins name it in their notes.
 pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What an error says where a handler asked for a model that its archive doesn't have.
+pub const NO_MODEL: &str = "holds no model";

@@ -1,3 +1,46 @@
-//! The subcommands of `sconce`.
+//! The command line.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // What the commands answer goes to the terminal.
 
 pub mod archive;
+pub mod check;
+pub mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+
+/// A model server for PyTorch models whose handlers are native plugins.
+///
+/// Pack a model with `sconce archive`, serve it with `sconce serve`; `sconce check` tells whether a plugin can be used.
+#[derive(Debug, Parser)]
+#[command(name = "sconce", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Archive(archive::ArchiveArgs),
+    Check(check::CheckArgs),
+    /// Tries one library; the server starts itself with this, and nobody else needs it.
+    #[command(hide = true)]
+    Canary,
+}
+
+/// Runs the command; 0 on success, 1 where it failed, 2 where it was called in a wrong way.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Archive(args) => archive::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Check(args) => check::run(&args),
+        Command::Canary => crate::plugin::run_child().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("sconce: {error:#}");
+        ExitCode::FAILURE
+    })
+}

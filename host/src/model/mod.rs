@@ -10,6 +10,7 @@ mod torch;
 pub use error::ModelError;
 pub use store::ModelKey;
 pub use store::ModelStore;
+pub use store::load;
 
 use std::fmt::Debug;
 

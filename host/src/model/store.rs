@@ -26,6 +26,17 @@ pub struct ModelKey {
 /// Empty until the first load has succeeded.
 type Place = Mutex<Option<Weak<dyn Model>>>;
 
+/// Reads a model that nobody else will ask for.
+pub fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
+    #[cfg(feature = "torch")]
+    return super::torch::load(path, device);
+    #[cfg(not(feature = "torch"))]
+    {
+        let _ = device;
+        Err(ModelError::NoTorch { path: path.to_owned() })
+    }
+}
+
 /// Every model in memory; one is freed when its last user lets go.
 #[derive(Debug, Default)]
 pub struct ModelStore {
@@ -71,16 +82,6 @@ impl ModelStore {
 fn is_used(place: &Place) -> bool {
     let model = place.try_lock();
     model.is_ok_and(|model| model.as_ref().is_some_and(|model| model.strong_count() > 0))
-}
-
-#[cfg(feature = "torch")]
-fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
-    super::torch::load(path, device)
-}
-
-#[cfg(not(feature = "torch"))]
-fn load(path: &Path, _: Device) -> Result<Arc<dyn Model>, ModelError> {
-    Err(ModelError::NoTorch { path: path.to_owned() })
 }
 
 #[cfg(test)]

@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_the_remedy() {
-        let cases: [(fn(&mut LibraryFile), &[&str]); 9] = [
+        type Change = fn(&mut LibraryFile);
+        let cases: [(Change, &[&str]); 9] = [
             (
                 |file| file.note.abi = (1, 4),
                 &["ABI 1.4", "this host has ABI 1.3", "update the host"],

@@ -16,13 +16,11 @@ use super::Step;
 use super::canary::MARK;
 use super::canary::Orders;
 use super::canary::Report;
-use crate::ids::Digest;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
 use crate::metrics::Metrics;
-use crate::model::ModelKey;
-use crate::model::ModelStore;
 use crate::model::Runtime;
+use crate::model::load as load_model;
 
 /// What the program does when it was started with the command `canary`: the whole trial.
 pub fn run_child() -> anyhow::Result<()> {
@@ -97,16 +95,11 @@ fn child_services(request: &CanaryRequest) -> anyhow::Result<Services> {
     let version = ModelVersion::new(request.context.model_version.clone());
     let path = request.model.as_ref().map(|model| model.path.clone());
     let loaded = OnceLock::new();
-    let store = ModelStore::default();
     let model = move || {
         let load = || {
             let path = path.clone().ok_or("the archive holds no model")?;
             Runtime::start(1).map_err(|error| error.to_string())?;
-            let key = ModelKey {
-                digest: Digest([0; 32]),
-                device: Device::Cpu,
-            };
-            store.get(&key, &path).map_err(|error| error.to_string())
+            load_model(&path, Device::Cpu).map_err(|error| error.to_string())
         };
         loaded.get_or_init(load).clone()
     };

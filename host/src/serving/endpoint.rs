@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use super::EndpointSettings;
 use super::Generation;
@@ -27,6 +28,7 @@ pub struct Endpoint {
     /// The archive as the operator named it.
     url: String,
     loaded_at_startup: bool,
+    registered: SystemTime,
     package: Package,
     settings: EndpointSettings,
     queue: Arc<Queue>,
@@ -76,6 +78,7 @@ impl Endpoint {
             version: source.version,
             url: source.url,
             loaded_at_startup,
+            registered: SystemTime::now(),
             package: source.package,
             queue: Arc::new(Queue::new(source.settings.queue_capacity)),
             settings: source.settings,
@@ -93,7 +96,7 @@ impl Endpoint {
         }
         let started = Instant::now();
         let (job, answer) = Job::new(request, self.settings.client_timeout);
-        self.queue.push(job).map_err(|(_, error)| error)?;
+        self.queue.push(job)?;
         self.metrics.request_accepted(&self.name, &self.version);
         // A worker that goes without a word drops its end.
         let Done { reply, queued } = answer.await.map_err(|_| ServeError::WorkerDied)?;
@@ -119,6 +122,11 @@ impl Endpoint {
 
     pub fn loaded_at_startup(&self) -> bool {
         self.loaded_at_startup
+    }
+
+    /// When the endpoint was made.
+    pub fn registered(&self) -> SystemTime {
+        self.registered
     }
 
     pub fn settings(&self) -> &EndpointSettings {

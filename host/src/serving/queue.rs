@@ -47,15 +47,16 @@ impl Queue {
         }
     }
 
-    /// Takes a job in, or gives it back with the reason.
-    pub(super) fn push(&self, job: Job) -> Result<(), (Job, ServeError)> {
+    /// Takes a job in, or says why not.
+    pub(super) fn push(&self, job: Job) -> Result<(), ServeError> {
         let mut state = self.lock();
         if state.closed {
-            return Err((job, ServeError::ShuttingDown));
+            return Err(ServeError::ShuttingDown);
         }
         if state.jobs.len() >= self.capacity {
-            let capacity = self.capacity;
-            return Err((job, ServeError::QueueFull { capacity }));
+            return Err(ServeError::QueueFull {
+                capacity: self.capacity,
+            });
         }
         state.jobs.push_back(job);
         drop(state);
@@ -168,8 +169,7 @@ mod tests {
         let (first, _first_reply) = job(None);
         let (second, _second_reply) = job(None);
         queue.push(first).unwrap();
-        let (_, error) = queue.push(second).unwrap_err();
-        assert!(matches!(error, ServeError::QueueFull { capacity: 1 }));
+        assert_eq!(queue.push(second), Err(ServeError::QueueFull { capacity: 1 }));
         assert_eq!(
             queue.status(),
             QueueStatus {

@@ -1,0 +1,87 @@
+//! `sconce serve`: the server in the foreground.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::app::App;
+use crate::config::ConfigSources;
+use crate::config::Overrides;
+use crate::config::ServerConfig;
+use crate::telemetry;
+
+/// Serves models over HTTP until SIGTERM or Ctrl-C.
+///
+/// The bound addresses are printed to standard output, the log goes to standard error (the variable SCONCE_LOG says how much, as debug).
+/// It answers on http://127.0.0.1:8080 (predictions), :8081 (management) and :8082 (metrics) unless the configuration says otherwise.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// The folder with the archives.
+    #[arg(long, value_name = "FOLDER")]
+    model_store: Option<PathBuf>,
+
+    /// What to load at start: archives in the model store, each as NAME=ARCHIVE or ARCHIVE, or all.
+    #[arg(long, value_name = "MODEL", num_args = 1.., value_delimiter = ',')]
+    models: Vec<String>,
+
+    /// Where handlers are looked up by name: a folder with .so files, or one such file.
+    #[arg(long, visible_alias = "ppath", value_name = "FOLDER")]
+    plugins_path: Option<PathBuf>,
+
+    /// A config.properties; the variable TS_CONFIG_FILE wins over it.
+    #[arg(long, value_name = "FILE")]
+    ts_config: Option<PathBuf>,
+
+    /// Where predictions are answered; port 0 takes any that is free.
+    #[arg(long, value_name = "http://HOST:PORT")]
+    inference_address: Option<String>,
+
+    /// Where models are described.
+    #[arg(long, value_name = "http://HOST:PORT")]
+    management_address: Option<String>,
+
+    /// Where metrics are exposed.
+    #[arg(long, value_name = "http://HOST:PORT")]
+    metrics_address: Option<String>,
+
+    /// Where unpacked archives and private copies of libraries go; the file system must allow execution.
+    #[arg(long, value_name = "FOLDER")]
+    work_dir: Option<PathBuf>,
+}
+
+pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let complaint = telemetry::start();
+    let sources = ConfigSources {
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        ts_config: args.ts_config,
+        current_dir: std::env::current_dir().ok(),
+        overrides: Overrides {
+            inference_address: args.inference_address,
+            management_address: args.management_address,
+            metrics_address: args.metrics_address,
+            model_store: args.model_store,
+            models: args.models,
+            plugins_path: args.plugins_path,
+            work_dir: args.work_dir,
+        },
+    };
+    let (config, warnings) = match ServerConfig::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("Invalid configuration: {error}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    for warning in complaint.into_iter().chain(warnings) {
+        tracing::warn!("{warning}");
+    }
+    let app = App::new(config)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(app.run())?;
+    Ok(ExitCode::SUCCESS)
+}

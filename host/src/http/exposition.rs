@@ -1,0 +1,30 @@
+//! The metrics, for Prometheus to fetch.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::any;
+
+use super::Api;
+use super::error::ApiError;
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new().route("/metrics", any(metrics))
+}
+
+async fn metrics(State(api): State<Api>) -> Response<Body> {
+    match api.registry.metrics().exposition() {
+        Ok(text) => (
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            text,
+        )
+            .into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics can't be written");
+            ApiError::internal("The metrics can't be written; the server's log says why.").into_response()
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What is served, and how: list and describe.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::http::Response;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde::Deserialize;
+
+use super::Api;
+use super::error::ApiError;
+use super::reply;
+use super::types::Description;
+use super::types::ListedModel;
+use super::types::ModelList;
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    limit: Option<String>,
+    next_page_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    model: String,
+    version: Option<String>,
+}
+
+/// The most models of one page, and how many there are where a client doesn't say.
+const PAGE: usize = 100;
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/models", get(list))
+        .route("/models/{model}", get(describe))
+        .route("/models/{model}/{version}", get(describe))
+}
+
+async fn list(State(api): State<Api>, Query(page): Query<Page>) -> Response<Body> {
+    // As in TorchServe, what isn't a number counts as not given.
+    let number = |text: Option<String>| text.and_then(|text| text.parse::<usize>().ok());
+    let limit = number(page.limit).filter(|&limit| limit <= PAGE).unwrap_or(PAGE);
+    let offset = number(page.next_page_token).unwrap_or(0);
+    let endpoints = api.registry.list();
+    let end = offset.saturating_add(limit);
+    let list = ModelList {
+        next_page_token: (end < endpoints.len()).then(|| end.to_string()),
+        models: endpoints
+            .iter()
+            .skip(offset)
+            .take(limit)
+            .map(|endpoint| ListedModel {
+                model_name: endpoint.name().to_string(),
+                model_url: endpoint.url().to_owned(),
+            })
+            .collect(),
+    };
+    reply::json(StatusCode::OK, &list)
+}
+
+async fn describe(State(api): State<Api>, Path(target): Path<Target>) -> Response<Body> {
+    let name = target.model.as_str();
+    let found = match target.version.as_deref() {
+        Some("all") => api.registry.versions(name),
+        version => api.registry.find(name, version).map(|endpoint| vec![endpoint]),
+    };
+    match found {
+        Ok(endpoints) => {
+            let memory = resident_memory();
+            let descriptions: Vec<_> = endpoints
+                .iter()
+                .map(|endpoint| Description::of(endpoint, memory))
+                .collect();
+            reply::json(StatusCode::OK, &descriptions)
+        }
+        Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+/// The memory of this process in bytes: workers are threads of it, and share it all.
+fn resident_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|text| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}

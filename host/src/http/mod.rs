@@ -1,0 +1,75 @@
+//! The doors: HTTP in the shapes that TorchServe's clients know.
+//!
+//! The layer turns HTTP into requests and names, and answers back into HTTP; it knows no files, plugins or libtorch.
+
+mod body;
+mod error;
+mod exposition;
+mod inference;
+mod management;
+mod reply;
+mod types;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+
+use crate::serving::Registry;
+
+/// What every route can reach.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub registry: Arc<Registry>,
+    /// The largest body that is taken, in bytes.
+    pub max_request_size: usize,
+}
+
+/// Which APIs an address has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Doors {
+    /// Health and predictions.
+    pub inference: bool,
+    /// What is served, and how.
+    pub management: bool,
+    pub metrics: bool,
+}
+
+impl Doors {
+    /// The APIs of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            inference: self.inference || other.inference,
+            management: self.management || other.management,
+            metrics: self.metrics || other.metrics,
+        }
+    }
+}
+
+/// The routes of one address.
+pub fn router(doors: Doors, api: Api) -> Router {
+    let mut routes = Router::new();
+    if doors.inference {
+        routes = routes.merge(inference::routes());
+    }
+    if doors.management {
+        routes = routes.merge(management::routes());
+    }
+    if doors.metrics {
+        routes = routes.merge(exposition::routes());
+    }
+    finish(routes, api)
+}
+
+/// What holds for every port: the shapes of what isn't there, and the headers of every answer.
+fn finish(routes: Router<Api>, api: Api) -> Router {
+    routes
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(middleware::from_fn(reply::common_headers))
+        // The inference routes read their body under a limit of their own, whose answer has the contract's form.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(api)
+}

@@ -1,0 +1,180 @@
+//! The JSON that clients read, in TorchServe's names and order.
+
+use std::time::SystemTime;
+
+use handler_sdk::Device;
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use crate::serving::Endpoint;
+use crate::serving::WorkerState;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    status: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ModelList {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next_page_token: Option<String>,
+    pub(super) models: Vec<ListedModel>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListedModel {
+    pub(super) model_name: String,
+    pub(super) model_url: String,
+}
+
+/// One version of a model; what TorchServe doesn't say comes last.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Description {
+    model_name: String,
+    model_version: String,
+    model_url: String,
+    runtime: &'static str,
+    min_workers: usize,
+    max_workers: usize,
+    batch_size: usize,
+    /// Milliseconds.
+    max_batch_delay: u128,
+    /// Seconds, as the next two.
+    response_timeout: u64,
+    startup_timeout: u64,
+    max_retry_timeout_in_sec: u64,
+    client_timeout_in_mills: u128,
+    parallel_type: &'static str,
+    parallel_level: u32,
+    device_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_ids: Option<Vec<u32>>,
+    continuous_batching: bool,
+    use_job_ticket: bool,
+    use_venv: bool,
+    stateful: bool,
+    #[serde(rename = "sequenceMaxIdleMSec")]
+    sequence_max_idle_m_sec: u32,
+    #[serde(rename = "sequenceTimeoutMSec")]
+    sequence_timeout_m_sec: u32,
+    max_num_sequence: u32,
+    max_sequence_job_queue_size: u32,
+    loaded_at_startup: bool,
+    workers: Vec<WorkerDescription>,
+    job_queue_status: JobQueueStatus,
+    /// `LOADING`, `READY` or `FAILED`.
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WorkerDescription {
+    id: String,
+    start_time: String,
+    status: &'static str,
+    memory_usage: u64,
+    pid: u32,
+    gpu: bool,
+    gpu_usage: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JobQueueStatus {
+    remaining_capacity: usize,
+    pending_requests: usize,
+}
+
+/// TorchServe numbers workers by their ports, which begin here.
+const FIRST_WORKER: usize = 9000;
+
+const START_TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+// === impl Status ===
+
+impl Status {
+    pub(super) fn new(status: &'static str) -> Self {
+        Self { status }
+    }
+}
+
+// === impl Description ===
+
+impl Description {
+    /// `memory` is the server's, in bytes.
+    pub(super) fn of(endpoint: &Endpoint, memory: u64) -> Self {
+        let settings = endpoint.settings();
+        let status = endpoint.status();
+        let gpu = settings.device != Device::Cpu;
+        let worker = |number: usize, started: SystemTime, state| WorkerDescription {
+            id: (FIRST_WORKER + number).to_string(),
+            start_time: OffsetDateTime::from(started).format(START_TIME).unwrap_or_default(),
+            status: state,
+            memory_usage: memory,
+            pid: std::process::id(),
+            gpu,
+            gpu_usage: "N/A",
+        };
+        let mut workers: Vec<_> = status
+            .workers
+            .iter()
+            .map(|status| worker(status.number, status.started, worker_state(status.state)))
+            .collect();
+        if status.state == "LOADING" {
+            workers.extend((0..settings.min_workers).map(|number| worker(number, endpoint.registered(), "LOADING")));
+        }
+        Self {
+            model_name: endpoint.name().to_string(),
+            model_version: endpoint.version().to_string(),
+            model_url: endpoint.url().to_owned(),
+            runtime: endpoint.runtime(),
+            min_workers: settings.min_workers,
+            max_workers: settings.max_workers,
+            batch_size: settings.batch.size,
+            max_batch_delay: settings.batch.delay.as_millis(),
+            response_timeout: settings.response_timeout.as_secs(),
+            startup_timeout: settings.startup_timeout.as_secs(),
+            max_retry_timeout_in_sec: settings.max_retry_timeout.as_secs(),
+            client_timeout_in_mills: settings.client_timeout.map_or(0, |limit| limit.as_millis()),
+            parallel_type: "",
+            parallel_level: 0,
+            device_type: if gpu { "gpu" } else { "cpu" },
+            device_ids: settings.device_ids.clone(),
+            continuous_batching: false,
+            use_job_ticket: false,
+            use_venv: false,
+            stateful: false,
+            sequence_max_idle_m_sec: 0,
+            sequence_timeout_m_sec: 0,
+            max_num_sequence: 0,
+            max_sequence_job_queue_size: 0,
+            loaded_at_startup: endpoint.loaded_at_startup(),
+            workers,
+            job_queue_status: JobQueueStatus {
+                remaining_capacity: status.queue.remaining,
+                pending_requests: status.queue.waiting,
+            },
+            status: status.state,
+            error: status.error,
+            generation: status.generation.map(|generation| generation.0),
+        }
+    }
+}
+
+fn worker_state(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Loading => "LOADING",
+        WorkerState::Ready => "READY",
+        WorkerState::Stuck | WorkerState::Ended => "UNLOADING",
+    }
+}
