@@ -192,10 +192,7 @@ mod tests {
         };
         assert_eq!(queue.take(patient, &go_on).unwrap().len(), 1);
         assert!(queue.take(patient, &go_on).is_none());
-        assert!(matches!(
-            queue.push(job(None).0).unwrap_err().1,
-            ServeError::ShuttingDown
-        ));
+        assert_eq!(queue.push(job(None).0), Err(ServeError::ShuttingDown));
     }
 
     #[test]
