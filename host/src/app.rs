@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::ServiceExt;
 use axum::extract::Request;
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -99,7 +100,9 @@ impl App {
             let mut end = end.clone();
             // A path with a slash at its end is the same path.
             let routes = NormalizePathLayer::trim_trailing_slash().layer(http::router(door.doors, api));
-            let server = axum::serve(door.listener, ServiceExt::<Request>::into_make_service(routes));
+            // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.
+            let listener = door.listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+            let server = axum::serve(listener, ServiceExt::<Request>::into_make_service(routes));
             let server = server.with_graceful_shutdown(async move {
                 // The sender lives as long as this function.
                 let _ = end.wait_for(|ended| *ended).await;
@@ -130,7 +133,7 @@ impl App {
         Ok(())
     }
 
-    /// Opens the archives, and loads each on a thread of its own; one that fails is told, and doesn't keep the others.
+    /// Opens the archives, and begins to load them; one that fails is told, and doesn't keep the others.
     fn register_startup_models(&self) -> anyhow::Result<()> {
         let Some(wanted) = LoadModels::parse(&self.config.load_models)? else {
             tracing::info!("no models to load: name some with --models, or all with --models all");
@@ -156,6 +159,7 @@ impl App {
                 })
                 .collect(),
         };
+        let mut endpoints = Vec::new();
         for (name, url, path) in items {
             let package = path.and_then(|path| Package::open(&path, self.work_dir.path()));
             let registered = package.map_err(Into::into).and_then(|package| {
@@ -163,14 +167,14 @@ impl App {
                 self.registry.register(StartupModel { name, url, package })
             });
             match registered {
-                Ok(endpoint) => {
-                    let registry = Arc::clone(&self.registry);
-                    let load = std::thread::Builder::new().name(format!("load {}", endpoint.name()));
-                    load.spawn(move || registry.load(&endpoint))?;
-                }
+                Ok(endpoint) => endpoints.push(endpoint),
                 Err(error) => tracing::error!(%url, %error, "failed to load model"),
             }
         }
+        let registry = Arc::clone(&self.registry);
+        std::thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(move || registry.load_all(&endpoints))?;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -112,7 +113,7 @@ impl Registry {
         &self.loader.metrics
     }
 
-    /// Takes a model in; it is `LOADING` until [`load`](Self::load) has ended, and its requests wait meanwhile.
+    /// Takes a model in; it is `LOADING` until [`load_all`](Self::load_all) has dealt with it, and its requests wait meanwhile.
     pub fn register(&self, model: StartupModel) -> Result<Arc<Endpoint>, LoadError> {
         let package = model.package;
         let name = match model.name {
@@ -158,8 +159,30 @@ impl Registry {
         Ok(endpoint)
     }
 
-    /// Loads what was registered and serves it, or says why not. Blocks: call it on a thread of its own, which ends afterwards.
-    pub fn load(&self, endpoint: &Endpoint) {
+    /// Loads what was registered and serves it, or says why not; as many at a time as there are cores. Blocks until all is done.
+    ///
+    /// Each is loaded on a thread of its own, which ends afterwards: a library's start-up code runs on it.
+    pub fn load_all(&self, endpoints: &[Arc<Endpoint>]) {
+        let (start, places) = mpsc::sync_channel(self.machine.cores.max(1));
+        let places = Mutex::new(places);
+        std::thread::scope(|scope| {
+            for endpoint in endpoints {
+                // Waits while all places are taken; the receiver lives until the scope's end.
+                let _ = start.send(());
+                let places = &places;
+                let thread = std::thread::Builder::new().name(format!("load {}", endpoint.name()));
+                let loading = thread.spawn_scoped(scope, move || {
+                    self.load(endpoint);
+                    let _ = places.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                });
+                if let Err(error) = loading {
+                    endpoint.fail(LoadError::Thread(error).to_string());
+                }
+            }
+        });
+    }
+
+    fn load(&self, endpoint: &Endpoint) {
         let (model, version) = (endpoint.name(), endpoint.version());
         let started = Instant::now();
         match self.loader.load(endpoint) {
