@@ -25,6 +25,7 @@ use crate::http;
 use crate::http::Api;
 use crate::http::Doors;
 use crate::metrics::Metrics;
+use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::plugin::Canary;
 use crate::plugin::Catalogue;
@@ -66,7 +67,7 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // Workers share the cores; one that uses them all by itself would only take them from the others.
         let workers = config.default_workers_per_model.unwrap_or(cores).max(1);
-        let runtime = Runtime::start((cores / workers).max(1))?;
+        let runtime = Runtime::start(Accelerators::All, (cores / workers).max(1))?;
         let work_dir = WorkDir::new(config.work_dir.clone())?;
         let loader = Loader::new(
             runtime,

@@ -13,6 +13,7 @@ use handler_sdk::abi::NO_MODEL;
 use serde_json::Value;
 
 use crate::archive::Package;
+use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::model::load;
 use crate::plugin::Canary;
@@ -188,6 +189,6 @@ fn request(package: Option<&Package>, empty: &Path) -> anyhow::Result<CanaryRequ
 }
 
 fn kind(path: &Path) -> anyhow::Result<ModelKind> {
-    Runtime::start(1)?;
+    Runtime::start(Accelerators::None, 1)?;
     Ok(load(path, Device::Cpu)?.kind())
 }

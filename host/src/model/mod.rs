@@ -44,6 +44,15 @@ pub struct Runtime {
     pub cuda_devices: usize,
 }
 
+/// Which devices a process wants to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerators {
+    /// All that libtorch has a part for at run time.
+    All,
+    /// None: a process on the CPU starts far quicker.
+    None,
+}
+
 /// While it lives, libtorch on this thread keeps nothing for gradients.
 #[derive(Debug)]
 pub struct InferenceMode {
@@ -54,15 +63,15 @@ pub struct InferenceMode {
 // === impl Runtime ===
 
 impl Runtime {
-    /// Starts libtorch: opens its CUDA part where there is one, and sets how many threads one operation may use.
+    /// Starts libtorch, and sets how many threads one operation may use.
     ///
-    /// Call it once, before any plugin is opened: the loader's lock and CUDA's own loading must not meet.
-    pub fn start(threads_per_operation: usize) -> Result<Self, ModelError> {
+    /// Call it once in a process, before any plugin is opened: the loader's lock and CUDA's own loading must not meet.
+    pub fn start(accelerators: Accelerators, threads_per_operation: usize) -> Result<Self, ModelError> {
         #[cfg(feature = "torch")]
-        return torch::start(threads_per_operation);
+        return torch::start(accelerators, threads_per_operation);
         #[cfg(not(feature = "torch"))]
         {
-            let _ = threads_per_operation;
+            let _ = (accelerators, threads_per_operation);
             Ok(Self { cuda_devices: 0 })
         }
     }

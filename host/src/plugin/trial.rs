@@ -19,6 +19,7 @@ use super::canary::Report;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
 use crate::metrics::Metrics;
+use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::model::load as load_model;
 
@@ -32,6 +33,7 @@ pub fn run_child() -> anyhow::Result<()> {
     };
     rustix::process::setrlimit(rustix::process::Resource::Core, no_core)?;
     let orders: Orders = serde_json::from_reader(std::io::stdin().lock())?;
+    Runtime::start(Accelerators::None, 1)?;
     // A thread of its own, as in the server.
     let trial = std::thread::Builder::new()
         .name("canary".to_owned())
@@ -98,7 +100,6 @@ fn child_services(request: &CanaryRequest) -> anyhow::Result<Services> {
     let model = move || {
         let load = || {
             let path = path.clone().ok_or("the archive holds no model")?;
-            Runtime::start(1).map_err(|error| error.to_string())?;
             load_model(&path, Device::Cpu).map_err(|error| error.to_string())
         };
         loaded.get_or_init(load).clone()

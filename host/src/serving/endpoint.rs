@@ -172,9 +172,13 @@ impl Endpoint {
         Arc::clone(&self.queue)
     }
 
-    /// The generation serves from now on.
+    /// The generation serves from now on, unless the endpoint was closed meanwhile.
     pub(super) fn publish(&self, generation: Generation) {
-        *self.lock() = State::Ready(Arc::new(generation));
+        if self.queue.is_closed() {
+            generation.drain();
+        } else {
+            *self.lock() = State::Ready(Arc::new(generation));
+        }
     }
 
     /// Nobody will serve; what waits is told so.

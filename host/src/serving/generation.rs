@@ -41,8 +41,13 @@ impl Generation {
         match generation.start_workers(count, limit) {
             Ok(()) => Ok(generation),
             Err(error) => {
-                // Those that are ready end by themselves; one that is stuck keeps its library, and can't be waited for.
                 generation.stop_workers();
+                // After a failure the others are about to end; after a time-out one is stuck, and waiting once more is of no use.
+                generation.join_workers(if matches!(error, LoadError::StartupTimedOut { .. }) {
+                    Duration::ZERO
+                } else {
+                    limit
+                });
                 Err(error)
             }
         }
@@ -98,6 +103,8 @@ impl Generation {
 
     /// Answers for workers whose call has taken too long, and starts others in their place.
     pub(super) fn replace_late_workers(&self, now: Instant) {
+        let back: Vec<Worker> = self.lock().extract_if(.., |worker| worker.has_come_back()).collect();
+        back.into_iter().for_each(Worker::join_finished);
         let limit = self.plan.response_timeout;
         let late: Vec<usize> = {
             let workers = self.lock();
@@ -124,21 +131,20 @@ impl Generation {
                 tracing::error!(model = %plan.model, %error, "no worker could be started in its place");
             }
         }
-        self.lock()
-            .retain(|worker| worker.is_stuck() || worker.status().state != super::WorkerState::Stuck);
     }
 
     /// Waits until the workers have emptied a closed queue and ended.
     pub(super) fn drain(&self) {
-        self.join_workers();
+        self.join_workers(self.plan.response_timeout);
     }
 
-    fn join_workers(&self) {
+    /// Joins what ends within `limit` for each step, and leaves the rest behind.
+    fn join_workers(&self, limit: Duration) {
         let plan = &self.plan;
         let workers = std::mem::take(&mut *self.lock());
         let left = workers
             .into_iter()
-            .filter_map(|worker| (!worker.join(plan.response_timeout)).then_some(()))
+            .filter_map(|worker| (!worker.join(limit)).then_some(()))
             .count();
         if left > 0 {
             tracing::warn!(

@@ -112,6 +112,10 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Answers all that waits with an error.
     pub(super) fn refuse_all(&self, error: &ServeError) {
         let jobs: Vec<Job> = self.lock().jobs.drain(..).collect();

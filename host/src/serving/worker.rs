@@ -159,23 +159,35 @@ impl Worker {
         true
     }
 
-    /// Waits for the thread's end, or until its call has taken too long; `false` where it was left behind.
+    /// Waits for the thread's end, or until one step of it has taken longer than `limit`; `false` where it was left behind.
     pub(super) fn join(self, limit: Duration) -> bool {
+        let begun = Instant::now();
         while !self.thread.is_finished() {
-            if self.shared.state() == WorkerState::Stuck || self.give_up_if_late(Instant::now(), limit) {
+            let now = Instant::now();
+            let left_behind = match self.shared.state() {
+                WorkerState::Stuck => true,
+                WorkerState::Loading => now.saturating_duration_since(begun) >= limit,
+                WorkerState::Ready | WorkerState::Ended => self.give_up_if_late(now, limit),
+            };
+            if left_behind {
                 return false;
             }
             std::thread::park_timeout(JOIN_PAUSE);
         }
-        if self.thread.join().is_err() {
-            tracing::error!(worker = self.shared.number, "a worker thread panicked; this is a bug");
-        }
+        self.join_finished();
         true
     }
 
-    /// Whether the thread still runs plugin code that can't be waited for.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.shared.state() == WorkerState::Stuck && !self.thread.is_finished()
+    /// Whether the thread was late and has come back since, so that it can be joined.
+    pub(super) fn has_come_back(&self) -> bool {
+        self.shared.state() == WorkerState::Stuck && self.thread.is_finished()
+    }
+
+    /// Waits for a thread that has come back.
+    pub(super) fn join_finished(self) {
+        if self.thread.join().is_err() {
+            tracing::error!(worker = self.shared.number, "a worker thread panicked; this is a bug");
+        }
     }
 }
 

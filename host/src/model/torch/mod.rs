@@ -18,6 +18,7 @@ use handler_sdk::abi::raw::RawTensor;
 use tch::Kind;
 use tch::Tensor;
 
+use super::Accelerators;
 use super::Model;
 use super::ModelError;
 use super::Runtime;
@@ -32,8 +33,11 @@ struct TorchModel {
     device: Device,
 }
 
-pub(super) fn start(threads_per_operation: usize) -> Result<Runtime, ModelError> {
-    let cuda = shim::open_cuda().map_err(|reason| ModelError::Cuda { reason })?;
+pub(super) fn start(accelerators: Accelerators, threads_per_operation: usize) -> Result<Runtime, ModelError> {
+    let cuda = match accelerators {
+        Accelerators::All => shim::open_cuda().map_err(|reason| ModelError::Cuda { reason })?,
+        Accelerators::None => false,
+    };
     tch::set_num_threads(i32::try_from(threads_per_operation).unwrap_or(1));
     tch::set_num_interop_threads(1);
     let devices = if cuda { tch::Cuda::device_count() } else { 0 };
