@@ -180,3 +180,6 @@ fn kind_of(dtype: DType) -> Option<Kind> {
 fn dtype_of(kind: Kind) -> Option<DType> {
     KINDS.iter().find(|row| row.1 == kind).map(|row| row.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! The shim and its Rust side, on a module that `testdata/make.py` made.
+
+use std::path::PathBuf;
+
+use super::*;
+
+fn sums() -> Arc<dyn Model> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/model/torch/testdata/sums.pt");
+    load(&path, Device::Cpu).unwrap()
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_ne_bytes()).collect()
+}
+
+/// What was handed over, as text: kind, name, shape and numbers.
+fn steps(work: impl FnOnce(&mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String>) -> Result<Vec<String>, String> {
+    let mut steps = Vec::new();
+    work(&mut |event| {
+        let numbers: Vec<f32> = event
+            .tensor
+            .bytes
+            .as_slice()
+            .chunks_exact(4)
+            .map(|bytes| f32::from_ne_bytes(bytes.try_into().unwrap()))
+            .collect();
+        steps.push(match event.kind {
+            RawEventKind::TENSOR => format!("{} {:?} {numbers:?}", event.name, event.tensor.shape.as_slice()),
+            RawEventKind::BEGIN_LIST => format!("list {}", event.name),
+            RawEventKind::BEGIN_DICT => format!("dict {}", event.name),
+            RawEventKind::END => "end".to_owned(),
+            other => format!("{other:?}"),
+        });
+    })?;
+    Ok(steps)
+}
+
+#[test]
+fn several_tensors_go_in_and_a_structure_comes_out() {
+    let model = sums();
+    assert_eq!(model.kind(), ModelKind::TorchScript);
+    let (x, y) = (bytes(&[1.0, 2.0]), bytes(&[5.0, 5.0]));
+    let code = DType::F32.code();
+    let inputs = [RawTensor::plain(code, &[2], &x), RawTensor::plain(code, &[2], &y)];
+    let walked = steps(|emit| model.forward(&inputs, RawDoor::PLAIN, emit)).unwrap();
+    assert_eq!(
+        walked,
+        [
+            "list ",
+            " [2] [12.0, 26.0]",
+            "list ",
+            "dict ",
+            "sum [2] [6.0, 7.0]",
+            "end",
+            "dict ",
+            "difference [2] [-4.0, -3.0]",
+            "end",
+            "end",
+            "end",
+        ]
+    );
+}
+
+#[test]
+fn a_libtorch_tensor_is_handed_over_without_a_copy() {
+    let model = sums();
+    let mut addresses = Vec::new();
+    let mut look = || {
+        model
+            .weights(RawDoor::TORCH, &mut |event| {
+                // SAFETY: the host lends an `at::Tensor` for the duration of the step.
+                let tensor = unsafe { Tensor::clone_from_ptr(event.tensor.torch.cast_mut().cast()) };
+                addresses.push(tensor.data_ptr() as usize);
+            })
+            .unwrap();
+    };
+    look();
+    look();
+    assert_eq!(addresses.len(), 4);
+    assert_eq!(addresses[..2], addresses[2..], "both readers see the host's own memory");
+}
+
+#[test]
+fn parameters_and_buffers_are_named() {
+    let named = steps(|emit| sums().weights(RawDoor::PLAIN, emit)).unwrap();
+    assert_eq!(named, ["scale [2] [2.0, 3.0]", "offset [2] [10.0, 20.0]"]);
+}
+
+#[test]
+fn a_model_that_raises_says_why_and_keeps_no_input() {
+    let model = sums();
+    let megabyte = vec![0_u8; 1 << 20];
+    let shape = [1 << 18];
+    let call = || {
+        let input = RawTensor::plain(DType::F32.code(), &shape, &megabyte);
+        steps(|emit| model.forward(&[input, input], RawDoor::PLAIN, emit)).unwrap_err()
+    };
+    assert!(call().contains("must match"), "{}", call());
+    let before = resident_kilobytes();
+    for _ in 0..200 {
+        call();
+    }
+    let grown = resident_kilobytes().saturating_sub(before);
+    // 200 calls with two inputs of a megabyte each: 400 MB, had they been kept.
+    assert!(grown < 100_000, "grew by {grown} kB");
+}
+
+#[test]
+fn what_is_no_model_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model.onnx", "text.pt", "absent.pt", "text.safetensors"] {
+        let path = folder.path().join(name);
+        if name != "absent.pt" {
+            std::fs::write(&path, "not a model").unwrap();
+        }
+        let error = load(&path, Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+fn resident_kilobytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
