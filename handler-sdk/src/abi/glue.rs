@@ -19,6 +19,7 @@ use super::raw::RawInstance;
 use super::raw::RawPair;
 use super::raw::RawResponse;
 use super::raw::RawStatus;
+use super::raw::RawVerb;
 use super::raw::WHOLE_CALL;
 use crate::Batch;
 use crate::Context;
@@ -86,6 +87,9 @@ impl<H: Handler> Glue<H> {
     extern "C" fn handle(instance: RawInstance, call: RawCall, batch: &RawBatch<'_>) -> RawStatus {
         guard(call, || {
             let (handler, context) = Self::initialized(instance)?;
+            if batch.verb != RawVerb::PREDICT {
+                return Err(Error::with_status(501, "the handler doesn't know this kind of request"));
+            }
             let batch = Batch::from_raw(batch);
             let responses = context.with_call(call, |context| handler.handle(&batch, context))?;
             if responses.len() != batch.len() {
