@@ -302,8 +302,19 @@ fn flatten(value: &Value, shape: &[i64], values: &mut Vec<f32>) -> Result<()> {
         }
         (Value::Array(_) | Value::Number(_), _) => Err(unequal()),
         (other, _) => Err(Error::bad_request(format!(
-            "expected numbers in nested JSON lists, found {other}"
+            "expected numbers in nested JSON lists, found {}",
+            beginning(other)
         ))),
+    }
+}
+
+/// As much of a value as a message can hold: what a client sent may be megabytes.
+fn beginning(value: &Value) -> String {
+    const MOST: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text,
     }
 }
 

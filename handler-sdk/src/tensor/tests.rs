@@ -47,6 +47,7 @@ fn json_goes_both_ways() {
         (json!([1, [2]]), "unequal lengths"),
         (json!(["a"]), "found \"a\""),
         (json!({"a": 1}), "expected numbers"),
+        (json!(["é".repeat(1000)]), "é… (2002 bytes)"),
     ] {
         let error = Tensor::from_json(&value).unwrap_err();
         assert_eq!(error.status(), 400);
