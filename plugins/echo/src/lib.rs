@@ -4,7 +4,7 @@
 
 use handler_sdk::prelude::*;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Echo;
 
 impl Handler for Echo {

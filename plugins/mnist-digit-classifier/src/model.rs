@@ -1,0 +1,68 @@
+//! What computes the scores: the archive's TorchScript, or the network of this crate over the archive's state dict.
+
+use handler_sdk::ModelKind;
+use handler_sdk::prelude::*;
+
+#[cfg(feature = "tch")]
+use crate::net::Net;
+
+#[derive(Default)]
+pub(crate) enum Model {
+    /// The host's; a call fails where the archive has none.
+    #[default]
+    Script,
+    #[cfg(feature = "tch")]
+    Net(Net),
+}
+
+// === impl Model ===
+
+impl Model {
+    pub(crate) fn load(context: &Context) -> Result<Self> {
+        match context.model_kind() {
+            Some(ModelKind::StateDict) => Self::over_weights(context),
+            Some(ModelKind::TorchScript) | None => Ok(Self::Script),
+        }
+    }
+
+    #[cfg(feature = "tch")]
+    fn over_weights(context: &Context) -> Result<Self> {
+        Ok(Self::Net(Net::new(&context.weights()?)?))
+    }
+
+    #[cfg(not(feature = "tch"))]
+    fn over_weights(_: &Context) -> Result<Self> {
+        Err(Error::new(
+            "the model is a state dict, and this library was built without the network for it: build it with its feature `tch`, or save the model as TorchScript",
+        ))
+    }
+
+    pub(crate) fn forward(&self, pictures: Tensor, context: &Context) -> Result<Output> {
+        match self {
+            Self::Script => context.model()?.forward(&[pictures]),
+            #[cfg(feature = "tch")]
+            Self::Net(net) => net.forward(pictures),
+        }
+    }
+}
+
+/// The scores of one picture; fails where there aren't ten.
+pub(crate) fn ten_scores(output: Output) -> Result<Tensor> {
+    let scores = output.tensor()?;
+    match scores.shape()[..] {
+        [10] => Ok(scores),
+        ref other => Err(Error::new(format!(
+            "the model gave shape {other:?} for a picture; it must give 10 scores, one a digit"
+        ))),
+    }
+}
+
+/// Lets the handler answer one input, if there is a model: a library may be checked without an archive.
+pub(crate) fn try_out(handler: &impl Handler, input: Tensor, context: &Context) -> Result<()> {
+    if context.model_kind().is_some() {
+        for output in handler.inference(vec![input], context)? {
+            handler.postprocess(output, context)?;
+        }
+    }
+    Ok(())
+}
