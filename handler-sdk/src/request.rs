@@ -92,9 +92,9 @@ impl<'a> Request<'a> {
             .map(|pair| (pair.name.as_str(), pair.value.as_str()))
     }
 
-    /// The field of that name.
+    /// The field of that name. The last one wins where a client repeats it.
     pub fn field(&self, name: &str) -> Option<Field<'a>> {
-        self.fields().find(|field| field.name() == name)
+        self.fields().filter(|field| field.name() == name).last()
     }
 
     /// All fields, in the order in which they came.

@@ -8,7 +8,7 @@ use crate::net::Net;
 
 #[derive(Default)]
 pub(crate) enum Model {
-    /// The host's; a call fails where the archive has none.
+    /// The host's.
     #[default]
     Script,
     #[cfg(feature = "tch")]
@@ -21,7 +21,8 @@ impl Model {
     pub(crate) fn load(context: &Context) -> Result<Self> {
         match context.model_kind() {
             Some(ModelKind::StateDict) => Self::over_weights(context),
-            Some(ModelKind::TorchScript) | None => Ok(Self::Script),
+            // Fails where there is no model: at start, not with each request.
+            Some(ModelKind::TorchScript) | None => context.model().map(|_| Self::Script),
         }
     }
 
@@ -57,12 +58,10 @@ pub(crate) fn ten_scores(output: Output) -> Result<Tensor> {
     }
 }
 
-/// Lets the handler answer one input, if there is a model: a library may be checked without an archive.
+/// Lets the handler answer one input.
 pub(crate) fn try_out(handler: &impl Handler, input: Tensor, context: &Context) -> Result<()> {
-    if context.model_kind().is_some() {
-        for output in handler.inference(vec![input], context)? {
-            handler.postprocess(output, context)?;
-        }
+    for output in handler.inference(vec![input], context)? {
+        handler.postprocess(output, context)?;
     }
     Ok(())
 }

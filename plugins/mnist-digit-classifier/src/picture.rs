@@ -23,7 +23,6 @@ use image::Rgb;
 use image::Rgba;
 use image::imageops;
 use image::imageops::FilterType;
-use image::metadata::Orientation;
 
 /// A larger picture is refused before it is decoded: a few kilobytes can claim any size.
 const MAX_PIXELS: u64 = 64_000_000;
@@ -61,7 +60,7 @@ pub(crate) fn numbers(field: &Field<'_>, shape: &[i64]) -> Result<Option<Tensor>
     Ok(Some(tensor))
 }
 
-/// The field as a grey picture, upright; bytes as they are, or base64, bare, as a JSON string or as a `data:` address.
+/// The field as a grey picture; bytes as they are, or base64, bare, as a JSON string or as a `data:` address.
 pub(crate) fn open(field: &Field<'_>) -> Result<GrayImage> {
     let bytes = field.bytes();
     if bytes.is_empty() {
@@ -146,7 +145,7 @@ fn decode(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, String> {
     limits.max_alloc = Some(MAX_MEMORY);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS || width.max(height) > MAX_SIDE {
         return Err(format!(
@@ -162,11 +161,8 @@ fn decode(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, String> {
         return Err(format!("begins as a {name}, but its end is missing"));
     }
     limits.reserve(decoder.total_bytes()).map_err(broken)?;
-    // What a camera says of how it was held; a picture without it, or with nonsense there, stays as it is.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    picture.apply_orientation(orientation);
-    Ok(picture)
+    // As PIL opens it: what a camera says of how it was held is not applied.
+    DynamicImage::from_decoder(decoder).map_err(broken)
 }
 
 /// Whether a JPEG has its end marker; what some cameras append behind it doesn't matter.

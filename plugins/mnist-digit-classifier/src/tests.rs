@@ -105,14 +105,16 @@ fn another_model_does_not_pass_the_self_test() {
 }
 
 #[test]
-fn without_a_model_it_can_be_checked_but_not_asked() {
-    let mut handler = Host::new().start::<MnistDigitClassifier>().unwrap();
-    let error = handler.predict(picture(0, ImageFormat::Png)).unwrap_err();
-    assert_eq!(error.status(), 503);
-    assert!(error.log_text().contains("--serialized-file"), "{error}");
+fn an_archive_without_a_model_is_refused_at_start() {
+    let error = Host::new().start::<MnistDigitClassifier>().unwrap_err();
+    assert!(
+        error
+            .log_text()
+            .contains("holds no model: pack one with --serialized-file"),
+        "{error}"
+    );
 }
 
-#[cfg(not(feature = "tch"))]
 #[test]
 fn a_state_dict_needs_the_feature() {
     let weights = [("conv1.weight", Tensor::from_slice(&[1], &[0.0_f32]).unwrap())];

@@ -187,14 +187,14 @@ fn lists_of_numbers_pass_as_they_are() {
 }
 
 #[test]
-fn what_a_camera_says_of_its_side_is_heeded() {
+fn a_picture_stays_as_its_pixels_lie() {
     let mut jpeg = Vec::new();
     JpegEncoder::new(&mut jpeg).encode_image(&ramp(4, 2)).unwrap();
     assert_eq!(send(testing::Request::body(&jpeg)).unwrap(), "4 x 2");
     // An Exif segment with one entry: orientation (0x0112), a short, 6, "turn by 90 degrees".
     let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     jpeg.splice(2..2, exif.iter().copied());
-    assert_eq!(send(testing::Request::body(&jpeg)).unwrap(), "2 x 4");
+    assert_eq!(send(testing::Request::body(&jpeg)).unwrap(), "4 x 2");
 }
 
 #[test]
