@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 /// The name under which a model is served.
@@ -109,6 +110,21 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({})", self.short())
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let byte = |index: usize| {
+            text.get(2 * index..2 * index + 2)
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        };
+        let mut digest = [0; 32];
+        for (index, place) in digest.iter_mut().enumerate() {
+            *place = byte(index).ok_or_else(|| serde::de::Error::custom("64 hexadecimal digits are needed"))?;
+        }
+        Ok(Self(digest))
     }
 }
 

@@ -17,7 +17,6 @@ use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::model::load;
 use crate::plugin::Canary;
-use crate::plugin::CanaryModel;
 use crate::plugin::CanaryRequest;
 use crate::plugin::HostBuild;
 use crate::plugin::LibraryFile;
@@ -80,7 +79,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// Goes through the checks, a line each; returns the handlers that need a model to be checked in full.
 fn check(args: &CheckArgs) -> anyhow::Result<Vec<String>> {
-    let file = LibraryFile::read(&args.library)?;
+    let work_dir = tempfile::tempdir()?;
+    let libraries = LibraryStore::new(work_dir.path())?;
+    let staged = libraries.stage(&args.library)?;
+    let file = LibraryFile::read_staged(&staged)?;
     describe(&file);
     judge(&file, &HostBuild::current()).map_err(|refusal| PluginError::Refused {
         path: file.path.clone(),
@@ -92,16 +94,13 @@ fn check(args: &CheckArgs) -> anyhow::Result<Vec<String>> {
         None => file.handler_names(),
     };
     anyhow::ensure!(!handlers.is_empty(), "{} exports no handler", file.path.display());
-    let work_dir = tempfile::tempdir()?;
     let package = args
         .archive
         .as_deref()
         .map(|path| Package::open(path, work_dir.path()))
         .transpose()?;
     let request = request(package.as_ref(), work_dir.path())?;
-    let libraries = LibraryStore::new(work_dir.path())?;
     let canary = Canary::new(PathBuf::from("/proc/self/exe"));
-    let staged = libraries.stage(&file.path)?;
     let mut need_model = Vec::new();
     for handler in handlers {
         let request = CanaryRequest {
@@ -184,7 +183,8 @@ fn request(package: Option<&Package>, empty: &Path) -> anyhow::Result<CanaryRequ
                 .and_then(|package| package.config.as_ref())
                 .map_or(Value::Null, |config| config.value.clone()),
         },
-        model: weights.map(|path| CanaryModel { path }),
+        model: weights,
+        package: package.map(|package| package.digest),
     })
 }
 

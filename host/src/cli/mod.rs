@@ -28,7 +28,9 @@ enum Command {
     Check(check::CheckArgs),
     /// Tries one library; the server starts itself with this, and nobody else needs it.
     #[command(hide = true)]
-    Canary,
+    Canary {
+        parent: u32,
+    },
 }
 
 /// Runs the command; 0 on success, 1 where it failed, 2 where it was called in a wrong way.
@@ -37,7 +39,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Archive(args) => archive::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),
-        Command::Canary => crate::plugin::run_child().map(|()| ExitCode::SUCCESS),
+        Command::Canary { parent } => crate::plugin::run_child(parent).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("sconce: {error:#}");

@@ -1,10 +1,13 @@
 //! An opened library: the one place that maps and unmaps code.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use abi_stable::StableAbi;
+use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::library::AbiHeaderRef;
 use abi_stable::library::LibraryError;
 use abi_stable::library::ROOT_MODULE_LOADER_NAME_WITH_NUL;
@@ -35,16 +38,15 @@ enum Check {
     AlreadyPassed,
 }
 
-/// Code that is mapped, and stays so while this lives.
+/// Code that is mapped.
 ///
-/// Its functions are called only on threads that end before it is dropped.
+/// Its functions are called only on threads of the generation that it belongs to.
 pub struct Library {
     root: RawPluginRef,
     /// The author's file, for messages.
     source: PathBuf,
-    // Drop order is significant: the code is unmapped before its file is removed.
-    _code: unix::Library,
-    _staged: Option<StagedLibrary>,
+    /// Never unmapped: what a library leaves behind (threads, exit handlers, thread-locals) can't be seen from here, and would run in nothing.
+    _code: ManuallyDrop<unix::Library>,
 }
 
 /// A handler object that keeps its library mapped; made, called and dropped on one thread.
@@ -61,10 +63,9 @@ impl Library {
     /// Opens a private copy whose bytes another process has tried. The library's own start-up code runs on the calling thread.
     pub fn open(staged: StagedLibrary) -> Result<Self, PluginError> {
         let library = Self::map(staged.path(), staged.source(), Check::AlreadyPassed)?;
-        Ok(Self {
-            _staged: Some(staged),
-            ..library
-        })
+        // Code that is mapped needs its file: debuggers read it, and its inode must not be given to another library.
+        staged.keep();
+        Ok(library)
     }
 
     /// Opens a file where it lies and checks the layout in full: only for a process that ends soon.
@@ -84,19 +85,18 @@ impl Library {
         // SAFETY: an SDK's library has an abi_stable header under this name; its magic and version are compared before anything behind it is used.
         let header = unsafe { code.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) };
         let header = *header.map_err(|error| fail(error.to_string()))?;
-        let root = root(header, check).map_err(|error| match error {
-            LibraryError::RootModule { .. } => fail(error.to_string()),
-            error => PluginError::Layout {
+        let root = root(header, check).map_err(|bad| match bad {
+            BadRoot::Start(reason) => fail(reason),
+            BadRoot::Layout(reason) => PluginError::Layout {
                 path: source.to_owned(),
                 sdk: handler_sdk::abi::SDK_VERSION,
-                reason: error.to_string(),
+                reason,
             },
         })?;
         Ok(Self {
             root,
             source: source.to_owned(),
-            _code: code,
-            _staged: None,
+            _code: ManuallyDrop::new(code),
         })
     }
 
@@ -149,13 +149,26 @@ impl fmt::Debug for Library {
     }
 }
 
-fn root(header: AbiHeaderRef, check: Check) -> Result<RawPluginRef, LibraryError> {
-    let header = header.upgrade()?;
-    match check {
-        Check::Layout => header.init_root_module(),
-        // SAFETY: a process of its own has compared the layout of the same bytes (their digest is the key).
-        Check::AlreadyPassed => unsafe { header.init_root_module_with_unchecked_layout() },
+/// Why a library's root can't be used.
+enum BadRoot {
+    Layout(String),
+    Start(String),
+}
+
+fn root(header: AbiHeaderRef, check: Check) -> Result<RawPluginRef, BadRoot> {
+    let header = header.upgrade().map_err(|error| BadRoot::Layout(error.to_string()))?;
+    if check == Check::Layout {
+        let of_plugin = header
+            .layout()
+            .ok_or_else(|| BadRoot::Layout("it describes no layout".to_owned()))?;
+        // The plugin stands as the interface, the host as what implements it: so a host whose tables have grown takes the plugins of before.
+        // `init_root_module` would compare the other way round; plugins of a later ABI have been refused by their note.
+        let of_host = <RawPluginRef as StableAbi>::LAYOUT;
+        check_layout_compatibility(of_plugin, of_host).map_err(|errors| BadRoot::Layout(errors.to_string()))?;
     }
+    // SAFETY: the layout was compared, here or by a process of its own that opened the same bytes (their digest is the key).
+    let root = unsafe { header.init_root_module_with_unchecked_layout() };
+    root.map_err(|error: LibraryError| BadRoot::Start(error.to_string()))
 }
 
 // === impl LibraryInstance ===

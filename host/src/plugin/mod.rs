@@ -16,7 +16,6 @@ mod stage;
 mod trial;
 
 pub use canary::Canary;
-pub use canary::CanaryModel;
 pub use canary::CanaryRequest;
 pub use canary::Step;
 pub use catalogue::Catalogue;

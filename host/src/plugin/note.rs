@@ -19,6 +19,7 @@ use object::read::elf::FileHeader;
 
 use super::PluginError;
 use super::Refusal;
+use super::StagedLibrary;
 
 /// A library that was looked at, and not opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,21 @@ impl LibraryFile {
             path: path.to_owned(),
             refusal,
         })
+    }
+
+    /// Reads a private copy; what is said of it names the author's file.
+    ///
+    /// What is judged must be what is opened: the author's file may be another by then.
+    pub fn read_staged(staged: &StagedLibrary) -> Result<Self, PluginError> {
+        let mut file = Self::read(staged.path()).map_err(|error| match error {
+            PluginError::Refused { refusal, .. } => PluginError::Refused {
+                path: staged.source().to_owned(),
+                refusal,
+            },
+            error => error,
+        })?;
+        staged.source().clone_into(&mut file.path);
+        Ok(file)
     }
 
     fn parse(path: &Path, file: &File) -> Result<Self, Refusal> {

@@ -22,12 +22,13 @@ pub struct LibraryStore {
     next: Arc<AtomicU64>,
 }
 
-/// One copy; the file is removed when this is dropped.
+/// One copy; the file is removed when this is dropped, unless it is kept.
 #[derive(Debug)]
 pub struct StagedLibrary {
     path: PathBuf,
     source: PathBuf,
     digest: Digest,
+    kept: bool,
     _folder: Arc<tempfile::TempDir>,
 }
 
@@ -65,6 +66,7 @@ impl LibraryStore {
             path,
             source: source.to_owned(),
             digest,
+            kept: false,
             _folder: Arc::clone(&self.folder),
         })
     }
@@ -86,12 +88,19 @@ impl StagedLibrary {
     pub fn digest(&self) -> Digest {
         self.digest
     }
+
+    /// Leaves the file in place for as long as there is the folder.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
 }
 
 impl Drop for StagedLibrary {
     fn drop(&mut self) {
-        // A copy that can't be removed goes with the folder.
-        let _ = fs::remove_file(&self.path);
+        if !self.kept {
+            // A copy that can't be removed goes with the folder.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

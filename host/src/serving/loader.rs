@@ -28,7 +28,6 @@ use crate::model::ModelKey;
 use crate::model::ModelStore;
 use crate::model::Runtime;
 use crate::plugin::Canary;
-use crate::plugin::CanaryModel;
 use crate::plugin::CanaryRequest;
 use crate::plugin::Catalogue;
 use crate::plugin::HostBuild;
@@ -56,7 +55,8 @@ pub struct Loader {
 
 /// A handler that was found, and not yet opened.
 struct Found {
-    file: LibraryFile,
+    library: PathBuf,
+    /// By its own name or its type's.
     handler: String,
 }
 
@@ -90,10 +90,13 @@ impl Loader {
     pub fn load(&self, endpoint: &Endpoint) -> Result<Generation, LoadError> {
         let package = endpoint.package();
         let found = self.find(package)?;
-        judge(&found.file, &self.build).map_err(|refusal| PluginError::Refused {
-            path: found.file.path.clone(),
+        let staged = self.libraries.stage(&found.library)?;
+        let file = LibraryFile::read_staged(&staged)?;
+        judge(&file, &self.build).map_err(|refusal| PluginError::Refused {
+            path: found.library.clone(),
             refusal,
         })?;
+        let handler = file.handler(&found.handler)?.to_owned();
         let settings = endpoint.settings();
         let weights = package.serialized_file()?;
         let model = weights
@@ -102,11 +105,11 @@ impl Loader {
             .transpose()?;
         let context = context(endpoint, model.as_deref());
         let request = CanaryRequest {
-            handler: found.handler.clone(),
+            handler: handler.clone(),
             context: context.clone(),
-            model: weights.map(|path| CanaryModel { path }),
+            model: weights,
+            package: Some(package.digest),
         };
-        let staged = self.libraries.stage(&found.file.path)?;
         self.canary.try_library(&staged, &request, settings.startup_timeout)?;
         let generation = GenerationId(self.next_generation.fetch_add(1, Ordering::Relaxed));
         let library = Library::open(staged)?;
@@ -119,7 +122,7 @@ impl Loader {
             version,
             generation,
             library: Arc::new(library),
-            handler: found.handler,
+            handler,
             context,
             policy: settings.batch,
             response_timeout: settings.response_timeout,
@@ -139,15 +142,15 @@ impl Loader {
         };
         match &named.refers_to {
             HandlerRef::Packed { library, class } => {
-                let file = LibraryFile::read(&package.library_path(library)?)?;
-                let handler = file.handler(class)?.to_owned();
-                Ok(Found { file, handler })
+                let library = package.library_path(library)?;
+                let handler = class.clone();
+                Ok(Found { library, handler })
             }
             HandlerRef::Plugin(name) => match self.catalogue.find(name) {
-                Ok(file) => {
-                    let handler = file.handler(name)?.to_owned();
-                    Ok(Found { file, handler })
-                }
+                Ok(file) => Ok(Found {
+                    library: file.path,
+                    handler: name.clone(),
+                }),
                 Err(cause) if named.named_python => Err(LoadError::PythonHandler {
                     archive: package.source.clone(),
                     handler: named.text.clone(),
