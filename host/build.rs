@@ -8,10 +8,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src/model/torch/shim.cpp");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
-    println!(
-        "cargo:rustc-env=SCONCE_TARGET={}",
-        env::var("TARGET").unwrap_or_default()
-    );
+    println!("cargo:rustc-env=SCONCE_TARGET={}", env::var("TARGET").unwrap_or_default());
     if env::var_os("CARGO_FEATURE_TORCH").is_none() {
         return;
     }

@@ -83,11 +83,7 @@ pub struct ContextInfo {
 impl Context {
     pub(crate) fn new(info: ContextInfo) -> Result<Self> {
         let device = info.device.parse()?;
-        Ok(Self {
-            info,
-            device,
-            call: Cell::new(None),
-        })
+        Ok(Self { info, device, call: Cell::new(None) })
     }
 
     /// Lends the host's services to the context for one call.
@@ -104,9 +100,7 @@ impl Context {
     }
 
     pub(crate) fn call(&self) -> Result<RawCall> {
-        self.call
-            .get()
-            .ok_or_else(|| Error::new("the host can be asked only during a call"))
+        self.call.get().ok_or_else(|| Error::new("the host can be asked only during a call"))
     }
 
     /// The name under which the model is served.
@@ -181,21 +175,13 @@ impl Context {
     /// `unit` is free text, as `ms` or `count`; the name is what the dashboards see.
     pub fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str) {
         if let Some(call) = self.call.get() {
-            let raw = RawMetric {
-                kind: kind as u8,
-                value,
-                name: RStr::from_str(name),
-                unit: RStr::from_str(unit),
-            };
+            let raw = RawMetric { kind: kind as u8, value, name: RStr::from_str(name), unit: RStr::from_str(unit) };
             call.host.metric()(call.state, &raw);
         }
     }
 
     fn no_model(&self) -> Error {
-        Error::new(format!(
-            "the archive of {} {NO_MODEL}: pack one with --serialized-file",
-            self.model_name()
-        ))
+        Error::new(format!("the archive of {} {NO_MODEL}: pack one with --serialized-file", self.model_name()))
     }
 }
 

@@ -39,11 +39,7 @@ const PREDICTION_FAILED: &str = "Prediction failed";
 impl Error {
     /// A failure of the handler: the client reads `Prediction failed` with status 503, the log gets `log`.
     pub fn new(log: impl Into<String>) -> Self {
-        Self {
-            status: 503,
-            client: PREDICTION_FAILED.to_owned(),
-            log: log.into(),
-        }
+        Self { status: 503, client: PREDICTION_FAILED.to_owned(), log: log.into() }
     }
 
     /// A request that can't be answered as it is: status 400, and the client reads `message`.
@@ -58,18 +54,11 @@ impl Error {
     /// A status outside that range becomes 500: an error can't look like a success.
     pub fn with_status(status: u16, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self {
-            status: if (400..600).contains(&status) { status } else { 500 },
-            client: message.clone(),
-            log: message,
-        }
+        Self { status: if (400..600).contains(&status) { status } else { 500 }, client: message.clone(), log: message }
     }
 
     pub(crate) fn from_parts(status: u16, client: impl Into<String>, log: impl Into<String>) -> Self {
-        Self {
-            log: log.into(),
-            ..Self::with_status(status, client)
-        }
+        Self { log: log.into(), ..Self::with_status(status, client) }
     }
 
     /// Puts `text` before the log's text, to say where the error arose.
@@ -82,6 +71,11 @@ impl Error {
     /// The HTTP status of the answer, 400 to 599.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// Whether the client reads words that were meant for it, rather than `Prediction failed`.
+    pub fn is_worded(&self) -> bool {
+        self.client != PREDICTION_FAILED
     }
 
     /// What the client reads.

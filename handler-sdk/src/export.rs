@@ -95,11 +95,7 @@ pub mod private {
 
     /// A row of the library's table.
     pub const fn export<H: Handler>(names: (&'static str, &'static str)) -> RawExport {
-        RawExport {
-            name: RStr::from_str(names.0),
-            type_name: RStr::from_str(names.1),
-            handler: Glue::<H>::TABLE,
-        }
+        RawExport { name: RStr::from_str(names.0), type_name: RStr::from_str(names.1), handler: Glue::<H>::TABLE }
     }
 
     /// The library's root, in its read-only data: opening a library allocates nothing for it.
@@ -107,9 +103,7 @@ pub mod private {
 
     /// Makes the root.
     pub const fn plugin(exports: &'static [RawExport]) -> Root {
-        WithMetadata::new(RawPlugin {
-            handlers: RSlice::from_slice(exports),
-        })
+        WithMetadata::new(RawPlugin { handlers: RSlice::from_slice(exports) })
     }
 
     /// What abi_stable's hosts look for.
@@ -190,9 +184,6 @@ mod tests {
 
     #[test]
     fn the_root_is_where_abi_stable_looks() {
-        assert_eq!(
-            abi_stable::library::ROOT_MODULE_LOADER_NAME,
-            "_1as_0lib_1header_0root_bmodule_bloader"
-        );
+        assert_eq!(abi_stable::library::ROOT_MODULE_LOADER_NAME, "_1as_0lib_1header_0root_bmodule_bloader");
     }
 }

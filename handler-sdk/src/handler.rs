@@ -77,16 +77,9 @@ fn three_steps<H: Handler>(handler: &H, batch: &Batch, context: &Context) -> Res
         }
     }
     let count = inputs.len();
-    let outputs = if inputs.is_empty() {
-        Vec::new()
-    } else {
-        handler.inference(inputs, context)?
-    };
+    let outputs = if inputs.is_empty() { Vec::new() } else { handler.inference(inputs, context)? };
     if outputs.len() != count {
-        return Err(Error::new(format!(
-            "inference gave {} outputs for {count} inputs",
-            outputs.len()
-        )));
+        return Err(Error::new(format!("inference gave {} outputs for {count} inputs", outputs.len())));
     }
     let mut outputs = outputs.into_iter();
     Ok(failed

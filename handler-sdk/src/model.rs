@@ -39,17 +39,11 @@ impl<'a> Model<'a> {
         let forward = call.host.forward();
         // Shapes live beside the raw tensors that point to them.
         let shapes: Vec<Vec<i64>> = inputs.iter().map(Tensor::shape).collect();
-        let raw: Vec<_> = inputs
-            .iter()
-            .zip(&shapes)
-            .map(|(tensor, shape)| to_raw(tensor, shape))
-            .collect();
+        let raw: Vec<_> = inputs.iter().zip(&shapes).map(|(tensor, shape)| to_raw(tensor, shape)).collect();
         let mut values = receive(|door, sink| forward(call.state, RSlice::from_slice(&raw), door, sink))?;
         match values.pop() {
             Some((_, value)) if values.is_empty() => Ok(value),
-            _ => Err(Error::new(
-                "the host gave no value, or several, for one call of the model",
-            )),
+            _ => Err(Error::new("the host gave no value, or several, for one call of the model")),
         }
     }
 }
@@ -61,10 +55,7 @@ impl Weights {
         let call = context.call()?;
         let weights = call.host.weights();
         let values = receive(|door, sink| weights(call.state, door, sink))?;
-        let tensors = values
-            .into_iter()
-            .map(|(name, value)| Ok((name, value.tensor()?)))
-            .collect::<Result<_>>()?;
+        let tensors = values.into_iter().map(|(name, value)| Ok((name, value.tensor()?))).collect::<Result<_>>()?;
         Ok(Self { tensors })
     }
 

@@ -22,10 +22,7 @@ impl Output {
     pub fn tensor(self) -> Result<Tensor> {
         match self {
             Self::Tensor(tensor) => Ok(tensor),
-            other => Err(Error::new(format!(
-                "expected one tensor from the model, got {}",
-                other.describe()
-            ))),
+            other => Err(Error::new(format!("expected one tensor from the model, got {}", other.describe()))),
         }
     }
 
@@ -59,9 +56,7 @@ impl Output {
             Self::List(items) => transpose(items, count, Self::List),
             Self::Dict(entries) => {
                 let (names, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-                transpose(values, count, |row| {
-                    Self::Dict(names.iter().cloned().zip(row).collect())
-                })
+                transpose(values, count, |row| Self::Dict(names.iter().cloned().zip(row).collect()))
             }
         }
     }
@@ -113,9 +108,7 @@ mod tests {
         let rows = Output::List(vec![tensor(&[2, 3]), tensor(&[2])]).split(2).unwrap();
         assert!(matches!(&rows[0], Output::List(items) if items.len() == 2));
 
-        let rows = Output::Dict(vec![("out".to_owned(), tensor(&[2, 3]))])
-            .split(2)
-            .unwrap();
+        let rows = Output::Dict(vec![("out".to_owned(), tensor(&[2, 3]))]).split(2).unwrap();
         assert_eq!(rows[0].get("out").unwrap().clone().tensor().unwrap().shape(), [3]);
 
         let one_each = Output::List(vec![

@@ -34,9 +34,7 @@ pub struct Field<'a> {
 
 impl<'a> Batch<'a> {
     pub(crate) fn from_raw(raw: &'a RawBatch<'a>) -> Self {
-        Self {
-            requests: raw.requests.as_slice().iter().map(|raw| Request { raw }).collect(),
-        }
+        Self { requests: raw.requests.as_slice().iter().map(|raw| Request { raw }).collect() }
     }
 
     /// The requests in the order in which their answers are expected.
@@ -77,19 +75,12 @@ impl<'a> Request<'a> {
     ///
     /// The host adds `url_path`: what followed the model's name and version in the path.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        self.headers()
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .last()
-            .map(|(_, value)| value)
+        self.headers().filter(|(key, _)| key.eq_ignore_ascii_case(name)).last().map(|(_, value)| value)
     }
 
     /// All headers, as `(name, value)`.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.raw
-            .headers
-            .as_slice()
-            .iter()
-            .map(|pair| (pair.name.as_str(), pair.value.as_str()))
+        self.raw.headers.as_slice().iter().map(|pair| (pair.name.as_str(), pair.value.as_str()))
     }
 
     /// The field of that name. The last one wins where a client repeats it.
@@ -154,10 +145,7 @@ impl<'a> Field<'a> {
     /// The bytes read as a tensor: nested JSON lists of numbers, as float32.
     pub fn tensor(&self) -> Result<Tensor> {
         Tensor::from_json(&self.json::<Value>()?).map_err(|error| {
-            Error::with_status(
-                error.status(),
-                format!("field `{}`: {}", self.name(), error.client_text()),
-            )
+            Error::with_status(error.status(), format!("field `{}`: {}", self.name(), error.client_text()))
         })
     }
 }

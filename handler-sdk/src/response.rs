@@ -81,14 +81,7 @@ impl Response {
     }
 
     fn new(content_type: Option<String>, body: Vec<u8>) -> Self {
-        Self {
-            outcome: Ok(Answer {
-                status: 200,
-                content_type,
-                headers: Vec::new(),
-                body,
-            }),
-        }
+        Self { outcome: Ok(Answer { status: 200, content_type, headers: Vec::new(), body }) }
     }
 
     fn map(mut self, change: impl FnOnce(&mut Answer)) -> Self {

@@ -51,12 +51,7 @@ fn the_boundary_moves_only_with_its_snapshot_and_its_changelog() {
     let latest = latest_entry(&changelog);
     for wanted in [
         format!("## {SDK_VERSION}"),
-        format!(
-            "ABI {}.{}, snapshot `{:016x}`",
-            ABI_VERSION.0,
-            ABI_VERSION.1,
-            fnv(&snapshot)
-        ),
+        format!("ABI {}.{}, snapshot `{:016x}`", ABI_VERSION.0, ABI_VERSION.1, fnv(&snapshot)),
     ] {
         assert!(
             latest.contains(&wanted),
@@ -69,30 +64,15 @@ fn the_boundary_moves_only_with_its_snapshot_and_its_changelog() {
 fn a_changed_boundary_shows() {
     let text = boundary();
     // Reached through the root, through a table, through a function's parameter, and through a field of that.
-    for part in [
-        "RawPlugin",
-        "RawHandler",
-        "RawBatch",
-        "RawRequest",
-        "RawField",
-        "RawSink",
-        "RawEvent",
-        "RawMetric",
-    ] {
+    for part in ["RawPlugin", "RawHandler", "RawBatch", "RawRequest", "RawField", "RawSink", "RawEvent", "RawMetric"] {
         let line = text.lines().find(|line| line.starts_with(&format!("type {part}")));
-        assert!(
-            line.is_some_and(|line| line.contains("size")),
-            "{part} is missing:\n{text}"
-        );
+        assert!(line.is_some_and(|line| line.contains("size")), "{part} is missing:\n{text}");
     }
     assert!(text.contains("const RawStatus::PANICKED = Self(2)"), "{text}");
     let changed = text.replacen("status: u16", "status: u32", 1);
     assert_ne!(changed, text, "the snapshot names the types of fields");
     let (line, old, new) = first_difference(&text, &changed).unwrap();
-    assert!(
-        old.contains("u16") && new.contains("u32"),
-        "line {line}: {old:?}, {new:?}"
-    );
+    assert!(old.contains("u16") && new.contains("u32"), "line {line}: {old:?}, {new:?}");
     assert_ne!(fnv(&text), fnv(&changed));
 }
 
@@ -100,12 +80,7 @@ fn a_changed_boundary_shows() {
 fn boundary() -> String {
     let mut types = BTreeMap::new();
     add(<RawPluginRef as StableAbi>::LAYOUT, &mut types);
-    let mut text = format!(
-        "abi {}.{}\nnote section {}\n",
-        ABI_VERSION.0,
-        ABI_VERSION.1,
-        note::SECTION
-    );
+    let mut text = format!("abi {}.{}\nnote section {}\n", ABI_VERSION.0, ABI_VERSION.1, note::SECTION);
     text.extend(types.into_values());
     // The numbers have no layout: they are read from the source.
     let source = fs::read_to_string(folder().join("src/abi/raw.rs")).unwrap();
@@ -140,12 +115,7 @@ fn boundary() -> String {
         config: Value::Null,
     };
     writeln!(text, "context {}", serde_json::to_string(&context).unwrap()).unwrap();
-    writeln!(
-        text,
-        "model kind {}",
-        serde_json::to_string(&ModelKind::StateDict).unwrap()
-    )
-    .unwrap();
+    writeln!(text, "model kind {}", serde_json::to_string(&ModelKind::StateDict).unwrap()).unwrap();
     text
 }
 
@@ -159,12 +129,7 @@ fn add(layout: &'static TypeLayout, types: &mut BTreeMap<String, String>) {
     let mut text = format!("type {name}: size {}, alignment {}", layout.size(), layout.alignment());
     let fields = match layout.data() {
         TLData::PrefixType(prefix) => {
-            writeln!(
-                text,
-                ", table with {} fields in its first part",
-                prefix.first_suffix_field
-            )
-            .unwrap();
+            writeln!(text, ", table with {} fields in its first part", prefix.first_suffix_field).unwrap();
             Some(prefix.fields)
         }
         TLData::Struct { fields } | TLData::Union { fields } => {
@@ -203,14 +168,8 @@ fn describe(field: TLField, types: &mut BTreeMap<String, String>) -> String {
         add(layout, types);
         name(layout)
     };
-    let parameters: Vec<String> = function
-        .param_type_layouts
-        .iter()
-        .map(|layout| named(layout()))
-        .collect();
-    let result = function
-        .return_type_layout()
-        .map_or_else(|| "()".to_owned(), |layout| named(layout()));
+    let parameters: Vec<String> = function.param_type_layouts.iter().map(|layout| named(layout())).collect();
+    let result = function.return_type_layout().map_or_else(|| "()".to_owned(), |layout| named(layout()));
     format!("{}: fn({}) -> {result}", field.name(), parameters.join(", "))
 }
 
@@ -222,12 +181,7 @@ fn name(layout: &'static TypeLayout) -> String {
     };
     match elements {
         Some(pointer) => format!("RSlice<{}>", name(pointer.layout()).trim_start_matches("*const ")),
-        None => layout
-            .full_type()
-            .to_string()
-            .trim()
-            .replace("  ", " ")
-            .replace(" >", ">"),
+        None => layout.full_type().to_string().trim().replace("  ", " ").replace(" >", ">"),
     }
 }
 
@@ -256,9 +210,7 @@ fn latest_entry(changelog: &str) -> String {
 
 /// FNV-1a: a digest that needs no crate and stays the same for ever.
 fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 fn folder() -> PathBuf {

@@ -151,12 +151,7 @@ fn as_many_answers_as_requests() {
             assert!(error.log_text().contains(&words), "{error}");
         }
     }
-    assert!(
-        handler
-            .handle(&[Sent::body("2"), Sent::body("")])
-            .iter()
-            .all(Result::is_ok)
-    );
+    assert!(handler.handle(&[Sent::body("2"), Sent::body("")]).iter().all(Result::is_ok));
 }
 
 // === The three steps ===
@@ -179,34 +174,16 @@ fn doubling() -> (Host, Rc<RefCell<Vec<Vec<i64>>>>) {
 fn one_bad_request_of_three_fails_alone() {
     let (host, shapes) = doubling();
     let mut handler = host.start::<Defaults>().unwrap();
-    let answers = handler.handle(&[
-        Sent::json(&[1.0, 2.0]),
-        Sent::default().field("data", "[1, "),
-        Sent::json(&[5.0, 6.5]),
-    ]);
+    let answers =
+        handler.handle(&[Sent::json(&[1.0, 2.0]), Sent::default().field("data", "[1, "), Sent::json(&[5.0, 6.5])]);
     let bodies: Vec<_> = answers
         .iter()
-        .map(|answer| {
-            answer
-                .as_ref()
-                .ok()
-                .map(|answer| String::from_utf8_lossy(&answer.body).into_owned())
-        })
+        .map(|answer| answer.as_ref().ok().map(|answer| String::from_utf8_lossy(&answer.body).into_owned()))
         .collect();
-    assert_eq!(
-        bodies,
-        [
-            Some("[\n  2.0,\n  4.0\n]".to_owned()),
-            None,
-            Some("[\n  10.0,\n  13.0\n]".to_owned())
-        ]
-    );
+    assert_eq!(bodies, [Some("[\n  2.0,\n  4.0\n]".to_owned()), None, Some("[\n  10.0,\n  13.0\n]".to_owned())]);
     let error = answers[1].as_ref().unwrap_err();
     assert_eq!(error.status(), 400);
-    assert!(
-        error.client_text().contains("field `data` is not the expected JSON"),
-        "{error}"
-    );
+    assert!(error.client_text().contains("field `data` is not the expected JSON"), "{error}");
     assert_eq!(*shapes.borrow(), [[2, 2]], "one call, with the two that could be read");
 }
 
@@ -216,10 +193,7 @@ fn no_readable_request_means_no_call_of_the_model() {
     let mut handler = host.start::<Defaults>().unwrap();
     for (request, words) in [
         (Sent::body(""), "field `body` is not the expected JSON"),
-        (
-            Sent::json(&json!({"a": 1})),
-            "field `body`: expected numbers in nested JSON lists",
-        ),
+        (Sent::json(&json!({"a": 1})), "field `body`: expected numbers in nested JSON lists"),
         (Sent::json(&json!([[1], [1, 2]])), "unequal lengths"),
         (Sent::default().field("picture", "x"), "only [\"picture\"]"),
         (Sent::default(), "only []"),
@@ -269,10 +243,7 @@ fn a_failing_postprocess_fails_its_request_alone() {
     let (host, _) = doubling();
     let mut handler = host.start::<PicksyPostprocess>().unwrap();
     let answers = handler.handle(&[Sent::json(&[-1.0]), Sent::json(&[4.0])]);
-    assert_eq!(
-        answers[0].as_ref().unwrap_err().log_text(),
-        "a negative answer makes no sense"
-    );
+    assert_eq!(answers[0].as_ref().unwrap_err().log_text(), "a negative answer makes no sense");
     assert_eq!(answers[1].as_ref().unwrap().body, b"8");
 }
 
@@ -302,43 +273,23 @@ fn column(values: &[f32]) -> Output {
 #[test]
 fn structures_cross_and_split_into_one_value_a_request() {
     let dict = |entries: Vec<(&str, Output)>| {
-        Output::Dict(
-            entries
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
-        )
+        Output::Dict(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     };
     let a = || column(&[1.0, 2.0]);
     let b = || column(&[3.0, 4.0]);
     for (output, expected) in [
         (a(), ["[1.0]", "[2.0]"]),
         (Output::List(vec![a(), b()]), ["[1.0] [3.0]", "[2.0] [4.0]"]),
+        (dict(vec![("z", a()), ("a", b())]), ["z:([1.0]) a:([3.0])", "z:([2.0]) a:([4.0])"]),
         (
-            dict(vec![("z", a()), ("a", b())]),
-            ["z:([1.0]) a:([3.0])", "z:([2.0]) a:([4.0])"],
-        ),
-        (
-            dict(vec![
-                ("out", dict(vec![("inner", Output::List(vec![a(), b()]))])),
-                ("aux", b()),
-            ]),
-            [
-                "out:(inner:([1.0] [3.0])) aux:([3.0])",
-                "out:(inner:([2.0] [4.0])) aux:([4.0])",
-            ],
+            dict(vec![("out", dict(vec![("inner", Output::List(vec![a(), b()]))])), ("aux", b())]),
+            ["out:(inner:([1.0] [3.0])) aux:([3.0])", "out:(inner:([2.0] [4.0])) aux:([4.0])"],
         ),
         // One dict a picture, as torchvision's detectors give.
-        (
-            Output::List(vec![dict(vec![("boxes", a())]), dict(vec![])]),
-            ["boxes:([1.0, 2.0])", ""],
-        ),
+        (Output::List(vec![dict(vec![("boxes", a())]), dict(vec![])]), ["boxes:([1.0, 2.0])", ""]),
     ] {
         let given = output.clone();
-        let mut handler = Host::new()
-            .model(move |_| Ok(given.clone()))
-            .start::<Describes>()
-            .unwrap();
+        let mut handler = Host::new().model(move |_| Ok(given.clone())).start::<Describes>().unwrap();
         let answers = handler.handle(&[Sent::json(&[0.0]), Sent::json(&[0.0])]);
         let texts: Vec<_> = answers.into_iter().map(text).collect();
         assert_eq!(texts, expected, "{output:?}");
@@ -380,11 +331,7 @@ fn every_element_type_crosses_both_ways() {
 #[test]
 fn a_model_that_raises_tells_the_log_and_not_the_client() {
     let mut handler = Host::new()
-        .model(|_| {
-            Err(Error::new(
-                "The size of tensor a (3) must match the size of tensor b (4)",
-            ))
-        })
+        .model(|_| Err(Error::new("The size of tensor a (3) must match the size of tensor b (4)")))
         .start::<Defaults>()
         .unwrap();
     let error = handler.predict(Sent::json(&[1.0])).unwrap_err();
@@ -394,29 +341,16 @@ fn a_model_that_raises_tells_the_log_and_not_the_client() {
 
 #[test]
 fn a_model_that_answers_for_too_few_is_named() {
-    let mut handler = Host::new()
-        .model(|_| Ok(column(&[1.0, 2.0])))
-        .start::<Defaults>()
-        .unwrap();
+    let mut handler = Host::new().model(|_| Ok(column(&[1.0, 2.0]))).start::<Defaults>().unwrap();
     let error = handler.predict(Sent::json(&[1.0])).unwrap_err();
-    assert!(
-        error
-            .log_text()
-            .contains("answered 1 requests with a tensor of shape [2]"),
-        "{error}"
-    );
+    assert!(error.log_text().contains("answered 1 requests with a tensor of shape [2]"), "{error}");
 }
 
 #[test]
 fn an_archive_without_a_model_says_so() {
     let mut handler = Host::new().start::<Defaults>().unwrap();
     let error = handler.predict(Sent::json(&[1.0])).unwrap_err();
-    assert!(
-        error
-            .log_text()
-            .contains("holds no model: pack one with --serialized-file"),
-        "{error}"
-    );
+    assert!(error.log_text().contains("holds no model: pack one with --serialized-file"), "{error}");
 }
 
 // === Weights ===
@@ -440,29 +374,17 @@ handler!(Sums {
 fn weights_are_read_by_name() {
     let tensors = || {
         [
-            (
-                "fc.weight",
-                Tensor::from_slice(&[2, 2], &[1.0_f32, 2.0, 3.0, 4.5]).unwrap(),
-            ),
+            ("fc.weight", Tensor::from_slice(&[2, 2], &[1.0_f32, 2.0, 3.0, 4.5]).unwrap()),
             ("fc.bias", Tensor::from_slice(&[2], &[0.0_f32, 0.0]).unwrap()),
         ]
     };
     let mut handler = Host::new().weights(tensors()).start::<Sums>().unwrap();
-    assert_eq!(
-        handler.log(),
-        [(Level::Info, "2 of them: [\"fc.bias\", \"fc.weight\"]".to_owned())]
-    );
+    assert_eq!(handler.log(), [(Level::Info, "2 of them: [\"fc.bias\", \"fc.weight\"]".to_owned())]);
     let answer = text(handler.predict(Sent::body("")));
     assert!(answer.starts_with("10.5 model test is a state dict"), "{answer}");
 
-    let error = Host::new()
-        .weights(tensors().into_iter().skip(1))
-        .start::<Sums>()
-        .unwrap_err();
-    assert_eq!(
-        error.log_text(),
-        "the weights have no \"fc.weight\"; they have [\"fc.bias\"]"
-    );
+    let error = Host::new().weights(tensors().into_iter().skip(1)).start::<Sums>().unwrap_err();
+    assert_eq!(error.log_text(), "the weights have no \"fc.weight\"; they have [\"fc.bias\"]");
 
     let error = Host::new().start::<Sums>().unwrap_err();
     assert!(error.log_text().contains("holds no model"), "{error}");
@@ -497,10 +419,7 @@ fn log_and_metrics_arrive_in_order() {
         (MetricKind::Gauge, "temperature", -3.5),
         (MetricKind::Histogram, "latency", 0.25),
     ];
-    assert_eq!(
-        handler.metrics(),
-        values.map(|(kind, name, value)| (kind, name.to_owned(), value))
-    );
+    assert_eq!(handler.metrics(), values.map(|(kind, name, value)| (kind, name.to_owned(), value)));
 }
 
 handler!(Fails {
@@ -537,10 +456,7 @@ fn client_and_log_read_different_texts() {
         }
     );
     let errors: Vec<_> = answers.into_iter().map(Result::unwrap_err).collect();
-    let seen: Vec<_> = errors
-        .iter()
-        .map(|error| (error.status(), error.client_text()))
-        .collect();
+    let seen: Vec<_> = errors.iter().map(|error| (error.status(), error.client_text())).collect();
     assert_eq!(
         seen,
         [
@@ -560,10 +476,7 @@ fn an_error_of_the_call_is_every_requests_error() {
     for answer in handler.handle(&[Sent::body("fine"), Sent::body("whole")]) {
         assert_eq!(answer.map_err(|error| error.status()), Err(507));
     }
-    assert!(
-        handler.predict(Sent::body("fine")).is_ok(),
-        "the next call is a new one"
-    );
+    assert!(handler.predict(Sent::body("fine")).is_ok(), "the next call is a new one");
 }
 
 handler!(SaysTheUnsayable {
@@ -583,19 +496,10 @@ handler!(SaysTheUnsayable {
 fn what_json_cant_say_fails_its_request_alone() {
     let mut handler = Host::new().start::<SaysTheUnsayable>().unwrap();
     let answers = handler.handle(&[Sent::body("x"), Sent::body("")]);
-    assert!(
-        answers[0]
-            .as_ref()
-            .unwrap_err()
-            .log_text()
-            .contains("can't be said in JSON")
-    );
+    assert!(answers[0].as_ref().unwrap_err().log_text().contains("can't be said in JSON"));
     let answer = answers[1].as_ref().unwrap();
     assert_eq!(answer.content_type.as_deref(), Some("application/json"));
-    assert_eq!(
-        String::from_utf8_lossy(&answer.body),
-        "{\n  \"ä\": [\n    1,\n    null\n  ]\n}"
-    );
+    assert_eq!(String::from_utf8_lossy(&answer.body), "{\n  \"ä\": [\n    1,\n    null\n  ]\n}");
 }
 
 // === Requests and context ===
@@ -619,9 +523,7 @@ fn requests_arrive_as_they_were_sent() {
     let mut handler = Host::new().start::<ReadsRequests>().unwrap();
     let answers = handler.handle(&[
         Sent::body([0, 255]).header("x-who", "first").header("X-WHO", "last"),
-        Sent::default()
-            .typed_field("data", "image/png", "ab")
-            .field("body", "c"),
+        Sent::default().typed_field("data", "image/png", "ab").field("body", "c"),
         Sent::default().field("data", "").field("body", "c"),
         Sent::default().field("other", "c"),
     ]);
@@ -661,10 +563,7 @@ impl Handler for Remembers {
 
     fn handle(&self, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
         self.calls.set(self.calls.get() + 1);
-        assert_eq!(
-            (context.device(), context.model_kind()),
-            (Device::Cpu, Some(ModelKind::TorchScript))
-        );
+        assert_eq!((context.device(), context.model_kind()), (Device::Cpu, Some(ModelKind::TorchScript)));
         let line = format!("{} {}", self.calls.get(), self.place);
         Ok(batch.iter().map(|_| Response::text(line.as_str())).collect())
     }

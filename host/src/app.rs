@@ -1,6 +1,7 @@
 //! The life of a server: from its configuration, through its ports, to the last answer.
 
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,14 @@ use anyhow::Context;
 use axum::ServiceExt;
 use axum::extract::Request;
 use axum::serve::ListenerExt;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tower::Layer;
 use tower_http::normalize_path::NormalizePathLayer;
 
@@ -23,13 +28,14 @@ use crate::config::Address;
 use crate::config::ServerConfig;
 use crate::http;
 use crate::http::Api;
-use crate::http::Doors;
+use crate::http::Apis;
 use crate::metrics::Metrics;
 use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::plugin::Canary;
 use crate::plugin::Catalogue;
 use crate::plugin::LibraryStore;
+use crate::serving::Endpoint;
 use crate::serving::Loader;
 use crate::serving::Registry;
 use crate::serving::StartupModel;
@@ -39,25 +45,28 @@ use crate::serving::StartupModel;
 pub struct App {
     config: ServerConfig,
     registry: Arc<Registry>,
-    /// Held for its drop: private copies and unpacked archives.
-    work_dir: WorkDir,
+    /// Private copies and unpacked archives; removed when this is dropped.
+    work_dir: TempDir,
 }
 
 /// An address that is listened on, and what answers there.
 #[derive(Debug)]
-struct Door {
-    doors: Doors,
+struct Port {
+    apis: Apis,
     listener: TcpListener,
 }
 
-#[derive(Debug)]
-enum WorkDir {
-    Own(tempfile::TempDir),
-    Given(PathBuf),
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 /// How long connections may take to end after the last answer.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The name of a work folder begins so; the server's process id follows.
+const WORK_DIR: &str = "sconce-";
 
 // === impl App ===
 
@@ -68,7 +77,7 @@ impl App {
         // Workers share the cores; one that uses them all by itself would only take them from the others.
         let workers = config.default_workers_per_model.unwrap_or(cores).max(1);
         let runtime = Runtime::start(Accelerators::All, (cores / workers).max(1))?;
-        let work_dir = WorkDir::new(config.work_dir.clone())?;
+        let work_dir = work_dir(config.work_dir.as_deref())?;
         let loader = Loader::new(
             runtime,
             Catalogue::new(config.plugins_path.clone()),
@@ -78,52 +87,28 @@ impl App {
             Metrics::new()?,
             config.default_service_handler.clone(),
         );
-        Ok(Self {
-            registry: Arc::new(Registry::new(loader, config.clone(), cores)),
-            config,
-            work_dir,
-        })
+        Ok(Self { registry: Arc::new(Registry::new(loader, config.clone(), cores)), config, work_dir })
     }
 
     /// Serves until SIGTERM or SIGINT, then answers what it has taken in and returns.
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        self.register_startup_models()?;
-        let doors = self.bind().await?;
+        let mut signals = Signals::new()?;
+        // The ports first: with one that is taken, nothing else needs to begin. Clients wait at them until the models are registered.
+        let ports = self.bind().await?;
+        let endpoints = self.register_startup_models()?;
         let (ended, end) = watch::channel(false);
-        let mut servers = Vec::new();
-        for door in doors {
-            let api = Api {
-                registry: Arc::clone(&self.registry),
-                max_request_size: self.config.max_request_size,
-            };
-            let mut end = end.clone();
-            // A path with a slash at its end is the same path.
-            let routes = NormalizePathLayer::trim_trailing_slash().layer(http::router(door.doors, api));
-            // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.
-            let listener = door.listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-            let server = axum::serve(listener, ServiceExt::<Request>::into_make_service(routes));
-            let server = server.with_graceful_shutdown(async move {
-                // The sender lives as long as this function.
-                let _ = end.wait_for(|ended| *ended).await;
-            });
-            servers.push(tokio::spawn(server.into_future()));
-        }
+        let servers: Vec<_> = ports.into_iter().map(|port| self.serve(port, end.clone())).collect();
+        self.on_a_thread("load", move |registry| registry.load_all(&endpoints))?;
+        self.on_a_thread("watchdog", Registry::look_after_workers)?;
         say("Model server started.");
-        let registry = Arc::clone(&self.registry);
-        let watchdog = tokio::spawn(async move { registry.watch().await });
-        let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        };
+        let name = signals.next().await;
         tracing::info!("{name}: answering what was taken in, refusing the rest");
+        // On a thread that ends: handlers may run to their end on it.
+        let closed = self.on_a_thread("close", Registry::close)?;
         tokio::select! {
-            () = self.close_registry() => {}
-            _ = interrupt.recv() => anyhow::bail!("a second signal ended the server before all requests were answered"),
-            _ = terminate.recv() => anyhow::bail!("a second signal ended the server before all requests were answered"),
+            _ = closed => {}
+            name = signals.next() => anyhow::bail!("{name} again: ended before all requests were answered"),
         }
-        watchdog.abort();
         ended.send_replace(true);
         for server in servers {
             if tokio::time::timeout(FAREWELL, server).await.is_err() {
@@ -134,23 +119,19 @@ impl App {
         Ok(())
     }
 
-    /// Opens the archives, and begins to load them; one that fails is told, and doesn't keep the others.
-    fn register_startup_models(&self) -> anyhow::Result<()> {
+    /// Opens the archives, to be loaded next; one that fails is told, and doesn't keep the others.
+    fn register_startup_models(&self) -> anyhow::Result<Vec<Arc<Endpoint>>> {
         let Some(wanted) = LoadModels::parse(&self.config.load_models)? else {
             tracing::info!("no models to load: name some with --models, or all with --models all");
-            return Ok(());
+            return Ok(Vec::new());
         };
         let folder = self.config.model_store.clone();
-        let store = Store::new(
-            folder.context("missing mandatory parameter --model-store: it names the folder with the archives")?,
-        );
+        let store =
+            Store::new(folder.context("missing mandatory parameter --model-store: the folder with the archives")?);
         let items: Vec<_> = match wanted {
             LoadModels::All => {
                 let paths = store.candidates()?;
-                paths
-                    .into_iter()
-                    .map(|path| (None, file_name(&path), Ok(path)))
-                    .collect()
+                paths.into_iter().map(|path| (None, file_name(&path), Ok(path))).collect()
             }
             LoadModels::Listed(models) => models
                 .into_iter()
@@ -172,83 +153,81 @@ impl App {
                 Err(error) => tracing::error!(%url, %error, "failed to load model"),
             }
         }
-        let registry = Arc::clone(&self.registry);
-        std::thread::Builder::new()
-            .name("load".to_owned())
-            .spawn(move || registry.load_all(&endpoints))?;
-        Ok(())
+        Ok(endpoints)
     }
 
     /// Listens on every configured address, and says where.
-    async fn bind(&self) -> anyhow::Result<Vec<Door>> {
+    async fn bind(&self) -> anyhow::Result<Vec<Port>> {
         let config = &self.config;
-        let mut doors: Vec<(&Address, Doors, Door)> = Vec::new();
-        for (name, address, wanted) in [
-            (
-                "Inference",
-                Some(&config.inference_address),
-                Doors {
-                    inference: true,
-                    ..Doors::default()
-                },
-            ),
-            (
-                "Management",
-                Some(&config.management_address),
-                Doors {
-                    management: true,
-                    ..Doors::default()
-                },
-            ),
+        let mut ports: Vec<(&Address, Port)> = Vec::new();
+        for (name, address, apis) in [
+            ("Inference", Some(&config.inference_address), Apis { inference: true, ..Apis::default() }),
+            ("Management", Some(&config.management_address), Apis { management: true, ..Apis::default() }),
             (
                 "Metrics",
                 config.enable_metrics_api.then_some(&config.metrics_address),
-                Doors {
-                    metrics: true,
-                    ..Doors::default()
-                },
+                Apis { metrics: true, ..Apis::default() },
             ),
         ] {
             let Some(address) = address else { continue };
             // One address may have several APIs; port 0 is another port each time.
-            let shared = doors
-                .iter_mut()
-                .find(|(other, ..)| *other == address && address.port != 0);
-            let bound = if let Some((_, doors, door)) = shared {
-                *doors = doors.and(wanted);
-                door.listener.local_addr()?
+            let shared = ports.iter_mut().find(|(other, _)| *other == address && address.port != 0);
+            let bound = if let Some((_, port)) = shared {
+                port.apis = port.apis.and(apis);
+                port.listener.local_addr()?
             } else {
                 let listener = listen(address).await?;
                 let bound = listener.local_addr()?;
-                doors.push((
-                    address,
-                    wanted,
-                    Door {
-                        doors: wanted,
-                        listener,
-                    },
-                ));
+                ports.push((address, Port { apis, listener }));
                 bound
             };
             say(&format!("{name} API bind to: http://{bound}"));
         }
-        Ok(doors
-            .into_iter()
-            .map(|(_, doors, door)| Door { doors, ..door })
-            .collect())
+        Ok(ports.into_iter().map(|(_, port)| port).collect())
     }
 
-    async fn close_registry(&self) {
-        let registry = Arc::clone(&self.registry);
-        let (done, closed) = tokio::sync::oneshot::channel();
-        // Not a thread of tokio's: libraries are let go on it.
-        let closing = std::thread::Builder::new().name("close".to_owned()).spawn(move || {
-            registry.close();
-            let _ = done.send(());
+    /// Answers at a port until `end` says so.
+    fn serve(&self, port: Port, mut end: watch::Receiver<bool>) -> JoinHandle<std::io::Result<()>> {
+        let api = Api { registry: Arc::clone(&self.registry), max_request_size: self.config.max_request_size };
+        // A path with a slash at its end is the same path.
+        let routes = NormalizePathLayer::trim_trailing_slash().layer(http::router(port.apis, api));
+        // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.
+        let listener = port.listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let server = axum::serve(listener, ServiceExt::<Request>::into_make_service(routes));
+        let server = server.with_graceful_shutdown(async move {
+            // An error means that the sender is gone, which is an end too.
+            let _ = end.wait_for(|ended| *ended).await;
         });
-        match closing {
-            Ok(_) => drop(closed.await),
-            Err(error) => tracing::error!(%error, "no thread to close on; requests in flight are lost"),
+        tokio::spawn(server.into_future())
+    }
+
+    /// Works on the registry on a thread of its own, and tells when that is done.
+    fn on_a_thread(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Registry) + Send + 'static,
+    ) -> anyhow::Result<oneshot::Receiver<()>> {
+        let (done, receiver) = oneshot::channel();
+        let registry = Arc::clone(&self.registry);
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            work(&registry);
+            let _ = done.send(());
+        })?;
+        Ok(receiver)
+    }
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
         }
     }
 }
@@ -265,34 +244,24 @@ async fn listen(address: &Address) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn file_name(path: &std::path::Path) -> String {
+fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-// === impl WorkDir ===
-
-impl WorkDir {
-    fn new(given: Option<PathBuf>) -> anyhow::Result<Self> {
-        match given {
-            Some(path) => {
-                std::fs::create_dir_all(&path)
-                    .with_context(|| format!("can't make the work folder {}", path.display()))?;
-                Ok(Self::Given(path))
-            }
-            None => {
-                let folder = tempfile::Builder::new().prefix("sconce-").tempdir();
-                let folder = folder.context(
-                    "can't make a folder for private copies under the system's temporary folder: set sconce_work_dir",
-                )?;
-                Ok(Self::Own(folder))
-            }
+/// Makes a private folder for this run, below `parent` or the system's temporary folder, and removes those that killed servers have left there.
+fn work_dir(parent: Option<&Path>) -> anyhow::Result<TempDir> {
+    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
+    std::fs::create_dir_all(&parent).with_context(|| format!("can't make the work folder {}", parent.display()))?;
+    for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(WORK_DIR).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Another user's can't be removed, and needn't be.
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
-
-    fn path(&self) -> &std::path::Path {
-        match self {
-            Self::Own(folder) => folder.path(),
-            Self::Given(path) => path,
-        }
-    }
+    let prefix = format!("{WORK_DIR}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent).with_context(|| {
+        format!("can't make a folder for private copies in {}: choose another with --work-dir", parent.display())
+    })
 }

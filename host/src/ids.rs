@@ -39,14 +39,8 @@ impl ModelName {
     /// Takes a name that follows the archiver's rule, `^[A-Za-z0-9][A-Za-z0-9_\-.]*$`.
     pub fn parse(text: &str) -> Result<Self, BadModelName> {
         let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-        let rest = text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
-        if first && rest {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(BadModelName(text.to_owned()))
-        }
+        let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        if first && rest { Ok(Self(text.to_owned())) } else { Err(BadModelName(text.to_owned())) }
     }
 
     pub fn as_str(&self) -> &str {
@@ -116,10 +110,8 @@ impl fmt::Debug for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let byte = |index: usize| {
-            text.get(2 * index..2 * index + 2)
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-        };
+        let byte =
+            |index: usize| text.get(2 * index..2 * index + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         let mut digest = [0; 32];
         for (index, place) in digest.iter_mut().enumerate() {
             *place = byte(index).ok_or_else(|| serde::de::Error::custom("64 hexadecimal digits are needed"))?;

@@ -79,29 +79,20 @@ impl Metrics {
 
     /// A request was taken into its queue.
     pub fn request_accepted(&self, model: &ModelName, version: &ModelVersion) {
-        self.inner
-            .requests
-            .with_label_values(&[model.as_str(), version.as_str()])
-            .inc();
+        self.inner.requests.with_label_values(&[model.as_str(), version.as_str()]).inc();
     }
 
     /// A request was answered; both times in microseconds.
     #[allow(clippy::cast_precision_loss)] // A sum of microseconds stays exact for centuries.
     pub fn request_answered(&self, model: &ModelName, version: &ModelVersion, total: u128, queued: u128) {
         let labels = [model.as_str(), version.as_str()];
-        self.inner
-            .inference_micros
-            .with_label_values(&labels)
-            .inc_by(total as f64);
+        self.inner.inference_micros.with_label_values(&labels).inc_by(total as f64);
         self.inner.queue_micros.with_label_values(&labels).inc_by(queued as f64);
     }
 
     /// What the handlers of a model record goes under its name and version.
     pub fn for_model(&self, model: &ModelName, version: &ModelVersion) -> HandlerMetrics {
-        HandlerMetrics {
-            metrics: self.clone(),
-            labels: [model.as_str().to_owned(), version.as_str().to_owned()],
-        }
+        HandlerMetrics { metrics: self.clone(), labels: [model.as_str().to_owned(), version.as_str().to_owned()] }
     }
 
     /// Everything in Prometheus's text format.
@@ -145,10 +136,7 @@ impl Metrics {
 impl HandlerMetrics {
     /// Records one value; the error says why it can't be.
     pub fn record(&self, kind: MetricKind, name: &str, value: f64, unit: &str) -> Result<(), String> {
-        let metric = self
-            .metrics
-            .custom(kind, name, unit)
-            .map_err(|error| error.to_string())?;
+        let metric = self.metrics.custom(kind, name, unit).map_err(|error| error.to_string())?;
         let labels = [self.labels[0].as_str(), self.labels[1].as_str()];
         match (metric, kind) {
             (Custom::Counter(_), MetricKind::Counter) if value < 0.0 => {
@@ -179,13 +167,7 @@ mod tests {
         }
         assert!(mnist.record(MetricKind::Gauge, "not a name", 1.0, "").is_err());
         let text = String::from_utf8(metrics.exposition().unwrap()).unwrap();
-        assert!(
-            text.contains("digits{model_name=\"mnist\",model_version=\"1.0\"} 3"),
-            "{text}"
-        );
-        assert!(
-            text.contains("ink{model_name=\"mnist\",model_version=\"1.0\"} 0.5"),
-            "{text}"
-        );
+        assert!(text.contains("digits{model_name=\"mnist\",model_version=\"1.0\"} 3"), "{text}");
+        assert!(text.contains("ink{model_name=\"mnist\",model_version=\"1.0\"} 0.5"), "{text}");
     }
 }

@@ -16,9 +16,7 @@ pub fn start() -> Option<String> {
         Ok(filter) => (filter, None),
         Err(error) => (
             EnvFilter::new("info"),
-            Some(format!(
-                "{LOG_VARIABLE}={wanted:?} can't be understood ({error}); it is read as info,target=debug"
-            )),
+            Some(format!("{LOG_VARIABLE}={wanted:?} can't be understood ({error}); it is read as info,target=debug")),
         ),
     };
     let log = tracing_subscriber::fmt()

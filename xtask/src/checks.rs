@@ -73,10 +73,7 @@ fn test_steps(torch: Torch, arguments: &[OsString]) -> Vec<Step> {
     if torch == Torch::With {
         steps.push(step("tests", &["test", "--workspace"]));
     }
-    steps.push(step(
-        "tests without libtorch",
-        &["test", "--workspace", "--no-default-features"],
-    ));
+    steps.push(step("tests without libtorch", &["test", "--workspace", "--no-default-features"]));
     for step in &mut steps {
         step.command.args(arguments);
     }
@@ -95,11 +92,7 @@ fn run_all(steps: Vec<Step>) -> Result<()> {
         results.push((step.name, started.elapsed(), result.is_ok()));
     }
     println!("\n{}", summary(&results));
-    let failed: Vec<&str> = results
-        .iter()
-        .filter(|(_, _, passed)| !passed)
-        .map(|(name, _, _)| *name)
-        .collect();
+    let failed: Vec<&str> = results.iter().filter(|(_, _, passed)| !passed).map(|(name, _, _)| *name).collect();
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
@@ -124,10 +117,7 @@ mod tests {
     #[test]
     fn without_torch_only_the_second_call_is_left() {
         let shown = |torch| {
-            test_steps(torch, &["swap".into()])
-                .iter()
-                .map(|step| process::shown(&step.command))
-                .collect::<Vec<_>>()
+            test_steps(torch, &["swap".into()]).iter().map(|step| process::shown(&step.command)).collect::<Vec<_>>()
         };
         let without = "cargo test --workspace --no-default-features swap";
         assert_eq!(shown(Torch::Without), [without]);
@@ -136,10 +126,7 @@ mod tests {
 
     #[test]
     fn the_summary_names_what_failed() {
-        let text = summary(&[
-            ("format", Duration::from_millis(400), true),
-            ("tests", Duration::from_secs(75), false),
-        ]);
+        let text = summary(&[("format", Duration::from_millis(400), true), ("tests", Duration::from_secs(75), false)]);
         assert!(text.contains("format                   ok         0.4 s"), "{text}");
         assert!(text.contains("tests                    FAILED    75.0 s"), "{text}");
     }

@@ -143,16 +143,12 @@ mod tests {
     #[test]
     fn arguments_for_other_programs_pass_through() {
         let cli = Cli::parse_from(["xtask", "test", "--no-torch", "--", "swap"]);
-        let Command::Test(test) = cli.command else {
-            panic!("not test")
-        };
+        let Command::Test(test) = cli.command else { panic!("not test") };
         assert!(test.no_torch);
         assert_eq!(test.arguments, ["swap"]);
 
         let cli = Cli::parse_from(["xtask", "train-mnist", "--epochs", "3"]);
-        let Command::TrainMnist { arguments } = cli.command else {
-            panic!("not train-mnist")
-        };
+        let Command::TrainMnist { arguments } = cli.command else { panic!("not train-mnist") };
         assert_eq!(arguments, ["--epochs", "3"]);
     }
 }

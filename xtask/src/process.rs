@@ -31,12 +31,9 @@ pub(crate) fn cargo() -> Command {
 
 /// The command as one would type it, with the variables that were set for it.
 pub(crate) fn shown(command: &Command) -> String {
-    let variables = command
-        .get_envs()
-        .filter_map(|(name, value)| Some(format!("{}={:?}", name.to_string_lossy(), value?)));
-    let program = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
+    let variables =
+        command.get_envs().filter_map(|(name, value)| Some(format!("{}={:?}", name.to_string_lossy(), value?)));
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let arguments = std::iter::once(program).chain(command.get_args()).map(quoted);
     variables.chain(arguments).collect::<Vec<_>>().join(" ")
 }
@@ -45,9 +42,7 @@ pub(crate) fn shown(command: &Command) -> String {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     println!("$ {shown}");
-    let status = command
-        .status()
-        .with_context(|| format!("`{shown}` can't be started"))?;
+    let status = command.status().with_context(|| format!("`{shown}` can't be started"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status}); its own message is above");
     }
@@ -60,14 +55,11 @@ pub(crate) fn find_program(name: &OsStr, search: &OsStr) -> Option<PathBuf> {
         let path = PathBuf::from(name);
         return is_program(&path).then_some(path);
     }
-    env::split_paths(search)
-        .map(|folder| folder.join(name))
-        .find(|path| is_program(path))
+    env::split_paths(search).map(|folder| folder.join(name)).find(|path| is_program(path))
 }
 
 fn is_program(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 fn quoted(argument: &OsStr) -> String {
@@ -86,14 +78,8 @@ mod tests {
     #[test]
     fn a_command_is_shown_as_one_types_it() {
         let mut command = Command::new("/somewhere/bin/cargo");
-        command
-            .args(["doc", "--no-deps", "a b"])
-            .env("RUSTDOCFLAGS", "-D warnings")
-            .env_remove("HOME");
-        assert_eq!(
-            shown(&command),
-            r#"RUSTDOCFLAGS="-D warnings" cargo doc --no-deps 'a b'"#
-        );
+        command.args(["doc", "--no-deps", "a b"]).env("RUSTDOCFLAGS", "-D warnings").env_remove("HOME");
+        assert_eq!(shown(&command), r#"RUSTDOCFLAGS="-D warnings" cargo doc --no-deps 'a b'"#);
     }
 
     #[test]

@@ -37,13 +37,7 @@ impl Progress {
             println!("  {label} …");
             Form::Lines { last: started }
         };
-        Self {
-            label,
-            total,
-            done: 0,
-            started,
-            form,
-        }
+        Self { label, total, done: 0, started, form }
     }
 
     pub(crate) fn set_total(&mut self, total: u64) {
@@ -98,9 +92,7 @@ fn style(total: Option<u64>) -> ProgressStyle {
         Some(_) => "  {msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
         None => "  {msg} … {decimal_bytes}",
     };
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
 /// Megabytes as package tools count them, in tens to the sixth.

@@ -26,11 +26,7 @@ fn with_defaults(arguments: Vec<OsString>) -> Vec<OsString> {
     if chosen {
         return arguments;
     }
-    ["--out", OUT]
-        .into_iter()
-        .map(OsString::from)
-        .chain(arguments)
-        .collect()
+    ["--out", OUT].into_iter().map(OsString::from).chain(arguments).collect()
 }
 
 #[cfg(test)]

@@ -23,15 +23,9 @@ pub(crate) fn release_folder() -> Result<PathBuf> {
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .output()
         .context("cargo metadata can't be started")?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| {
-        format!(
-            "`cargo metadata` failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )
-    })?;
-    let target = metadata["target_directory"]
-        .as_str()
-        .context("`cargo metadata` named no target_directory")?;
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
+    let target = metadata["target_directory"].as_str().context("`cargo metadata` named no target_directory")?;
     Ok(Path::new(target).join("release"))
 }
 

@@ -58,10 +58,7 @@ impl<H: Handler> Glue<H> {
 
     extern "C" fn create(call: RawCall, out: &mut RawInstance) -> RawStatus {
         guard(call, || {
-            let object = Box::new(Object {
-                handler: H::default(),
-                context: None,
-            });
+            let object = Box::new(Object { handler: H::default(), context: None });
             out.0 = Box::into_raw(object).cast::<c_void>();
             Ok(())
         })
@@ -93,18 +90,13 @@ impl<H: Handler> Glue<H> {
             let batch = Batch::from_raw(batch);
             let responses = context.with_call(call, |context| handler.handle(&batch, context))?;
             if responses.len() != batch.len() {
-                return Err(
-                    Error::with_status(503, "number of batch response mismatched").context(format!(
-                        "the handler gave {} responses for a batch of {}",
-                        responses.len(),
-                        batch.len()
-                    )),
-                );
+                return Err(Error::with_status(503, "number of batch response mismatched").context(format!(
+                    "the handler gave {} responses for a batch of {}",
+                    responses.len(),
+                    batch.len()
+                )));
             }
-            responses
-                .iter()
-                .enumerate()
-                .for_each(|(index, response)| answer(call, index, response));
+            responses.iter().enumerate().for_each(|(index, response)| answer(call, index, response));
             Ok(())
         })
     }
@@ -124,10 +116,7 @@ impl<H: Handler> Glue<H> {
 
     fn initialized<'a>(instance: RawInstance) -> Result<(&'a H, &'a Context)> {
         let object = Self::object(instance);
-        let context = object
-            .context
-            .as_ref()
-            .ok_or_else(|| Error::new("the handler was never initialised"))?;
+        let context = object.context.as_ref().ok_or_else(|| Error::new("the handler was never initialised"))?;
         Ok((&object.handler, context))
     }
 }
@@ -165,10 +154,7 @@ fn answer(call: RawCall, index: usize, response: &Response) {
     let headers: Vec<RawPair<'_>> = answer
         .headers
         .iter()
-        .map(|(name, value)| RawPair {
-            name: RStr::from_str(name),
-            value: RStr::from_str(value),
-        })
+        .map(|(name, value)| RawPair { name: RStr::from_str(name), value: RStr::from_str(value) })
         .collect();
     let raw = RawResponse {
         status: answer.status,

@@ -139,9 +139,7 @@ impl Drop for Instance {
 
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Instance")
-            .field("raw", &self.raw)
-            .finish_non_exhaustive()
+        f.debug_struct("Instance").field("raw", &self.raw).finish_non_exhaustive()
     }
 }
 
@@ -160,11 +158,7 @@ impl<'a> CallState<'a> {
     }
 
     fn new(services: &'a dyn HostServices, requests: usize) -> Self {
-        Self {
-            services,
-            outcomes: RefCell::new(vec![None; requests]),
-            failure: RefCell::new(None),
-        }
+        Self { services, outcomes: RefCell::new(vec![None; requests]), failure: RefCell::new(None) }
     }
 
     fn run(&self, call: impl FnOnce(RawCall) -> RawStatus) -> Result<(), CallError> {
@@ -193,17 +187,13 @@ impl<'a> CallState<'a> {
 }
 
 extern "C" fn host_log(state: RawCallState, level: u8, message: RStr<'_>) {
-    CallState::serve(state, (), |state| {
-        state.services.log(Level::from_code(level), message.as_str())
-    });
+    CallState::serve(state, (), |state| state.services.log(Level::from_code(level), message.as_str()));
 }
 
 extern "C" fn host_metric(state: RawCallState, metric: &RawMetric<'_>) {
     CallState::serve(state, (), |state| {
         if let Some(kind) = MetricKind::from_code(metric.kind) {
-            state
-                .services
-                .metric(kind, metric.name.as_str(), metric.value, metric.unit.as_str());
+            state.services.metric(kind, metric.name.as_str(), metric.value, metric.unit.as_str());
         }
     });
 }
@@ -243,9 +233,7 @@ extern "C" fn host_forward(
     door: RawDoor,
     sink: RawSink,
 ) -> RawStatus {
-    hand_over(state, sink, |services, emit| {
-        services.forward(inputs.as_slice(), door, emit)
-    })
+    hand_over(state, sink, |services, emit| services.forward(inputs.as_slice(), door, emit))
 }
 
 extern "C" fn host_weights(state: RawCallState, door: RawDoor, sink: RawSink) -> RawStatus {
@@ -258,9 +246,7 @@ fn hand_over(
     work: impl FnOnce(&dyn HostServices, &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String>,
 ) -> RawStatus {
     let mut emit = |event: &RawEvent<'_>| (sink.emit)(sink.state, event);
-    let result = CallState::serve(state, Err("the host panicked".to_owned()), |state| {
-        work(state.services, &mut emit)
-    });
+    let result = CallState::serve(state, Err("the host panicked".to_owned()), |state| work(state.services, &mut emit));
     match result {
         Ok(()) => RawStatus::OK,
         Err(text) => {

@@ -64,9 +64,7 @@ impl Note {
         let mut note = Self::default();
         let mut abi = None;
         for line in lines {
-            let (key, value) = line
-                .split_once('=')
-                .ok_or_else(|| BadNote(format!("{line:?} is not key=value")))?;
+            let (key, value) = line.split_once('=').ok_or_else(|| BadNote(format!("{line:?} is not key=value")))?;
             match key {
                 "abi" => abi = parse_version(value),
                 "sdk" => value.clone_into(&mut note.sdk),
@@ -74,19 +72,12 @@ impl Note {
                 "panic" => value.clone_into(&mut note.panic),
                 "target" => value.clone_into(&mut note.target),
                 "features" => {
-                    note.target_features = value
-                        .split(',')
-                        .filter(|name| !name.is_empty())
-                        .map(str::to_owned)
-                        .collect()
+                    note.target_features = value.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
                 }
                 "libtorch" => note.libtorch = Some(value.to_owned()).filter(|text| text != "none"),
                 "handler" => {
                     let (name, type_name) = value.split_once(':').unwrap_or((value, value));
-                    note.handlers.push(HandlerNote {
-                        name: name.to_owned(),
-                        type_name: type_name.to_owned(),
-                    });
+                    note.handlers.push(HandlerNote { name: name.to_owned(), type_name: type_name.to_owned() });
                 }
                 // A later SDK may say more of itself.
                 _ => {}
@@ -134,11 +125,7 @@ impl<const N: usize> Writer<N> {
     }
 
     const fn note(self, panic: &str, handlers: &[(&str, &str)]) -> Self {
-        let libtorch = if cfg!(feature = "tch") {
-            LIBTORCH_VERSION
-        } else {
-            "none"
-        };
+        let libtorch = if cfg!(feature = "tch") { LIBTORCH_VERSION } else { "none" };
         let mut writer = self
             .text(MAGIC)
             .text("\nabi=")
@@ -208,11 +195,8 @@ mod tests {
         assert!(note.rustc.starts_with("rustc 1."), "{}", note.rustc);
         assert!(note.target.contains('-'), "{}", note.target);
         assert_eq!(note.libtorch.is_some(), cfg!(feature = "tch"));
-        let names: Vec<_> = note
-            .handlers
-            .iter()
-            .map(|handler| (handler.name.as_str(), handler.type_name.as_str()))
-            .collect();
+        let names: Vec<_> =
+            note.handlers.iter().map(|handler| (handler.name.as_str(), handler.type_name.as_str())).collect();
         assert_eq!(names, HANDLERS);
     }
 

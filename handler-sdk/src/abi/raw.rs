@@ -232,19 +232,11 @@ impl RawEventKind {
 
 impl<'a> RawEvent<'a> {
     pub fn tensor(name: &'a str, tensor: RawTensor<'a>) -> Self {
-        Self {
-            kind: RawEventKind::TENSOR,
-            name: RStr::from_str(name),
-            tensor,
-        }
+        Self { kind: RawEventKind::TENSOR, name: RStr::from_str(name), tensor }
     }
 
     pub fn mark(kind: RawEventKind, name: &'a str) -> Self {
-        Self {
-            kind,
-            name: RStr::from_str(name),
-            tensor: RawTensor::EMPTY,
-        }
+        Self { kind, name: RStr::from_str(name), tensor: RawTensor::EMPTY }
     }
 }
 
@@ -264,11 +256,7 @@ impl<'a> RawTensor<'a> {
 
     /// Lends an `at::Tensor *`.
     pub fn torch(tensor: *const c_void) -> Self {
-        Self {
-            door: RawDoor::TORCH,
-            torch: tensor,
-            ..RawTensor::EMPTY
-        }
+        Self { door: RawDoor::TORCH, torch: tensor, ..RawTensor::EMPTY }
     }
 
     pub const EMPTY: RawTensor<'static> = RawTensor {
@@ -306,8 +294,6 @@ impl std::fmt::Debug for RawSink {
 
 impl std::fmt::Debug for RawExport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RawExport")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("RawExport").field("name", &self.name).finish_non_exhaustive()
     }
 }

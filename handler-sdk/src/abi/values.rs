@@ -41,25 +41,15 @@ pub(crate) fn from_raw(raw: &RawTensor<'_>) -> Result<Tensor> {
             let tensor = unsafe { tch::Tensor::clone_from_ptr(raw.torch.cast_mut().cast()) };
             Ok(tensor.into())
         }
-        other => Err(Error::new(format!(
-            "a tensor came through door {}, which this build doesn't have",
-            other.0
-        ))),
+        other => Err(Error::new(format!("a tensor came through door {}, which this build doesn't have", other.0))),
     }
 }
 
 /// Collects what the host hands over while `ask` runs.
 pub(crate) fn receive(ask: impl FnOnce(RawDoor, RawSink) -> RawStatus) -> Result<Vec<(String, Output)>> {
-    let door = if cfg!(feature = "tch") {
-        RawDoor::TORCH
-    } else {
-        RawDoor::PLAIN
-    };
+    let door = if cfg!(feature = "tch") { RawDoor::TORCH } else { RawDoor::PLAIN };
     let mut builder = Builder::default();
-    let sink = RawSink {
-        state: RawSinkState(std::ptr::from_mut(&mut builder).cast()),
-        emit: Builder::emit,
-    };
+    let sink = RawSink { state: RawSinkState(std::ptr::from_mut(&mut builder).cast()), emit: Builder::emit };
     let status = ask(door, sink);
     if let Some(error) = builder.error {
         return Err(error);
@@ -105,16 +95,11 @@ impl Builder {
         let name = event.name.as_str().to_owned();
         match event.kind {
             RawEventKind::TENSOR => self.add(name, Output::Tensor(from_raw(&event.tensor)?)),
-            RawEventKind::BEGIN_LIST | RawEventKind::BEGIN_DICT => self.open.push(Open {
-                kind: event.kind,
-                name,
-                values: Vec::new(),
-            }),
+            RawEventKind::BEGIN_LIST | RawEventKind::BEGIN_DICT => {
+                self.open.push(Open { kind: event.kind, name, values: Vec::new() })
+            }
             RawEventKind::END => {
-                let ended = self
-                    .open
-                    .pop()
-                    .ok_or_else(|| Error::new("the host ended what it never began"))?;
+                let ended = self.open.pop().ok_or_else(|| Error::new("the host ended what it never began"))?;
                 let value = if ended.kind == RawEventKind::BEGIN_DICT {
                     Output::Dict(ended.values)
                 } else {

@@ -93,9 +93,7 @@ impl DType {
             Self::I64 => i64::read(bytes) as f64,
             Self::F16 => f64::from(half_to_f32(u16::from_ne_bytes([bytes[0], bytes[1]]))),
             // A bfloat16 is the upper half of a float32.
-            Self::BF16 => f64::from(f32::from_bits(
-                u32::from(u16::from_ne_bytes([bytes[0], bytes[1]])) << 16,
-            )),
+            Self::BF16 => f64::from(f32::from_bits(u32::from(u16::from_ne_bytes([bytes[0], bytes[1]])) << 16)),
             Self::F32 => f64::from(f32::read(bytes)),
             Self::F64 => f64::read(bytes),
         }
@@ -166,9 +164,7 @@ impl FromStr for Device {
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "cuda" => Ok(Self::Cuda(0)),
             Some(("cuda", index)) if index.parse::<usize>().is_ok() => Ok(Self::Cuda(index.parse()?)),
-            _ => Err(crate::Error::new(format!(
-                "{text:?} is not a device: use cpu or cuda:0"
-            ))),
+            _ => Err(crate::Error::new(format!("{text:?} is not a device: use cpu or cuda:0"))),
         }
     }
 }

@@ -62,11 +62,7 @@ impl Tensor {
                 bytes.len()
             )));
         }
-        Ok(Self(Repr::Plain(Plain {
-            dtype,
-            shape: shape.to_vec(),
-            bytes,
-        })))
+        Ok(Self(Repr::Plain(Plain { dtype, shape: shape.to_vec(), bytes })))
     }
 
     /// Copies `values` into a tensor of `shape`; fails if the shape has room for another number of them.
@@ -100,11 +96,7 @@ impl Tensor {
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         let plain = self.to_plain()?;
         if plain.dtype != T::DTYPE {
-            return Err(Error::new(format!(
-                "the tensor holds {:?}, not {:?}",
-                plain.dtype,
-                T::DTYPE
-            )));
+            return Err(Error::new(format!("the tensor holds {:?}, not {:?}", plain.dtype, T::DTYPE)));
         }
         Ok(plain.bytes.chunks_exact(T::DTYPE.size()).map(T::read).collect())
     }
@@ -112,11 +104,7 @@ impl Tensor {
     /// The elements in order, each converted to `f64`, whatever their type.
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         let plain = self.to_plain()?;
-        Ok(plain
-            .bytes
-            .chunks_exact(plain.dtype.size())
-            .map(|bytes| plain.dtype.to_f64(bytes))
-            .collect())
+        Ok(plain.bytes.chunks_exact(plain.dtype.size()).map(|bytes| plain.dtype.to_f64(bytes)).collect())
     }
 
     /// The place of the largest element, counted over all elements in order; the first where several are equal.
@@ -125,9 +113,7 @@ impl Tensor {
     pub fn argmax(&self) -> Result<usize> {
         let values = self.to_f64()?;
         if values.iter().any(|value| value.is_nan()) {
-            return Err(Error::new(
-                "the tensor holds NaN, so none of its elements is the largest",
-            ));
+            return Err(Error::new("the tensor holds NaN, so none of its elements is the largest"));
         }
         values
             .iter()
@@ -140,16 +126,10 @@ impl Tensor {
     /// The same elements under another shape with as many of them.
     pub fn reshape(self, shape: &[i64]) -> Result<Self> {
         if element_count(shape)? != element_count(&self.shape())? {
-            return Err(Error::new(format!(
-                "can't give shape {shape:?} to a tensor of shape {:?}",
-                self.shape()
-            )));
+            return Err(Error::new(format!("can't give shape {shape:?} to a tensor of shape {:?}", self.shape())));
         }
         match self.0 {
-            Repr::Plain(plain) => Ok(Self(Repr::Plain(Plain {
-                shape: shape.to_vec(),
-                ..plain
-            }))),
+            Repr::Plain(plain) => Ok(Self(Repr::Plain(Plain { shape: shape.to_vec(), ..plain }))),
             #[cfg(feature = "tch")]
             Repr::Torch(tensor) => Ok(tensor.f_reshape(shape)?.into()),
         }
@@ -178,10 +158,7 @@ impl Tensor {
         for tensor in tensors {
             let plain = tensor.to_plain()?;
             if plain.dtype != dtype {
-                return Err(Error::new(format!(
-                    "can't make one batch of {dtype:?} and {:?}",
-                    plain.dtype
-                )));
+                return Err(Error::new(format!("can't make one batch of {dtype:?} and {:?}", plain.dtype)));
             }
             bytes.extend_from_slice(&plain.bytes);
         }
@@ -208,13 +185,7 @@ impl Tensor {
         }
         let size = plain.bytes.len() / count;
         (0..count)
-            .map(|index| {
-                Self::from_bytes(
-                    plain.dtype,
-                    rest,
-                    plain.bytes[index * size..(index + 1) * size].to_vec(),
-                )
-            })
+            .map(|index| Self::from_bytes(plain.dtype, rest, plain.bytes[index * size..(index + 1) * size].to_vec()))
             .collect()
     }
 
@@ -223,11 +194,7 @@ impl Tensor {
     /// What JSON can't say (NaN and the infinities) becomes `null`.
     pub fn to_json(&self) -> Result<Value> {
         let plain = self.to_plain()?;
-        Ok(nested(
-            &plain.shape,
-            &mut plain.bytes.chunks_exact(plain.dtype.size()),
-            plain.dtype,
-        ))
+        Ok(nested(&plain.shape, &mut plain.bytes.chunks_exact(plain.dtype.size()), plain.dtype))
     }
 
     /// Reads nested JSON lists of numbers into a float32 tensor, as `torch.as_tensor` reads them.
@@ -301,10 +268,9 @@ fn flatten(value: &Value, shape: &[i64], values: &mut Vec<f32>) -> Result<()> {
             Ok(())
         }
         (Value::Array(_) | Value::Number(_), _) => Err(unequal()),
-        (other, _) => Err(Error::bad_request(format!(
-            "expected numbers in nested JSON lists, found {}",
-            beginning(other)
-        ))),
+        (other, _) => {
+            Err(Error::bad_request(format!("expected numbers in nested JSON lists, found {}", beginning(other))))
+        }
     }
 }
 

@@ -57,18 +57,10 @@ fn json_goes_both_ways() {
 
 #[test]
 fn stack_and_unbind_are_opposites() {
-    let rows = [
-        Tensor::from_slice(&[2], &[1_i64, 2]).unwrap(),
-        Tensor::from_slice(&[2], &[3_i64, 4]).unwrap(),
-    ];
+    let rows = [Tensor::from_slice(&[2], &[1_i64, 2]).unwrap(), Tensor::from_slice(&[2], &[3_i64, 4]).unwrap()];
     let stacked = Tensor::stack(&rows).unwrap();
     assert_eq!(stacked.shape(), [2, 2]);
-    let back: Vec<Vec<i64>> = stacked
-        .unbind()
-        .unwrap()
-        .iter()
-        .map(|row| row.to_vec().unwrap())
-        .collect();
+    let back: Vec<Vec<i64>> = stacked.unbind().unwrap().iter().map(|row| row.to_vec().unwrap()).collect();
     assert_eq!(back, [[1, 2], [3, 4]]);
     let longer = Tensor::from_slice(&[3], &[1_i64, 2, 3]).unwrap();
     let error = Tensor::stack(&[rows[0].clone(), longer]).unwrap_err();
@@ -87,30 +79,17 @@ fn argmax_takes_the_first_of_the_largest() {
         (vec![], None),
     ] {
         let length = i64::try_from(values.len()).unwrap();
-        assert_eq!(
-            Tensor::from_slice(&[length], &values).unwrap().argmax().ok(),
-            expected,
-            "{values:?}"
-        );
+        assert_eq!(Tensor::from_slice(&[length], &values).unwrap().argmax().ok(), expected, "{values:?}");
     }
 }
 
 #[test]
 fn sixteen_bit_floats_are_read() {
-    let half: Vec<u8> = [0x3c00_u16, 0xc000, 0x0001, 0x7c00]
-        .iter()
-        .flat_map(|bits| bits.to_ne_bytes())
-        .collect();
+    let half: Vec<u8> = [0x3c00_u16, 0xc000, 0x0001, 0x7c00].iter().flat_map(|bits| bits.to_ne_bytes()).collect();
     let half = Tensor::from_bytes(DType::F16, &[4], half).unwrap().to_f64().unwrap();
     assert_eq!(half, [1.0, -2.0, f64::from(2_f32.powi(-24)), f64::INFINITY]);
-    let brain: Vec<u8> = [0x3f80_u16, 0xc000]
-        .iter()
-        .flat_map(|bits| bits.to_ne_bytes())
-        .collect();
-    assert_eq!(
-        Tensor::from_bytes(DType::BF16, &[2], brain).unwrap().to_f64().unwrap(),
-        [1.0, -2.0]
-    );
+    let brain: Vec<u8> = [0x3f80_u16, 0xc000].iter().flat_map(|bits| bits.to_ne_bytes()).collect();
+    assert_eq!(Tensor::from_bytes(DType::BF16, &[2], brain).unwrap().to_f64().unwrap(), [1.0, -2.0]);
 }
 
 #[cfg(feature = "tch")]

@@ -21,11 +21,7 @@ impl Tensor {
     pub fn into_tch(self) -> Result<tch::Tensor> {
         match self.0 {
             Repr::Torch(tensor) => Ok(tensor),
-            Repr::Plain(plain) => Ok(tch::Tensor::f_from_data_size(
-                &plain.bytes,
-                &plain.shape,
-                kind(plain.dtype),
-            )?),
+            Repr::Plain(plain) => Ok(tch::Tensor::f_from_data_size(&plain.bytes, &plain.shape, kind(plain.dtype))?),
         }
     }
 }
@@ -54,11 +50,7 @@ pub(super) fn to_plain(tensor: &tch::Tensor) -> Result<Plain> {
     let tensor = tensor.f_detach()?.f_to(tch::Device::Cpu)?.f_contiguous()?;
     let mut bytes = vec![0; tensor.numel() * dtype.size()];
     tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-    Ok(Plain {
-        dtype,
-        shape: tensor.size(),
-        bytes,
-    })
+    Ok(Plain { dtype, shape: tensor.size(), bytes })
 }
 
 /// Stacks in libtorch where all tensors are there already; `None` leaves plain memory to the caller.

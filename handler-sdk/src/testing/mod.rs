@@ -138,10 +138,7 @@ impl Host {
     #[must_use]
     pub fn weights<N: Into<String>>(mut self, tensors: impl IntoIterator<Item = (N, Tensor)>) -> Self {
         self.info.model_kind = Some(ModelKind::StateDict);
-        self.services.weights = tensors
-            .into_iter()
-            .map(|(name, tensor)| (name.into(), tensor))
-            .collect();
+        self.services.weights = tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
         self
     }
 
@@ -152,10 +149,7 @@ impl Host {
         let mut instance = unsafe { Instance::create(&export::<H>(names), &self.services) }.map_err(reason)?;
         instance.initialize(&self.info, &self.services).map_err(reason)?;
         instance.self_test(&self.services).map_err(reason)?;
-        Ok(Running {
-            instance,
-            services: self.services,
-        })
+        Ok(Running { instance, services: self.services })
     }
 }
 
@@ -171,28 +165,17 @@ impl Running {
     /// Sends one request.
     #[allow(clippy::needless_pass_by_value)] // A request made in place reads best.
     pub fn predict(&mut self, request: Request) -> Result<Answer> {
-        self.handle(std::slice::from_ref(&request))
-            .pop()
-            .unwrap_or_else(|| Err(Error::new("no answer")))
+        self.handle(std::slice::from_ref(&request)).pop().unwrap_or_else(|| Err(Error::new("no answer")))
     }
 
     /// Sends a batch; one result for each request, in order.
     pub fn handle(&mut self, requests: &[Request]) -> Vec<Result<Answer>> {
         let views: Vec<_> = requests.iter().map(Request::view).collect();
         let raw: Vec<_> = views.iter().map(request::View::raw).collect();
-        let batch = RawBatch {
-            verb: RawVerb::PREDICT,
-            requests: RSlice::from_slice(&raw),
-        };
+        let batch = RawBatch { verb: RawVerb::PREDICT, requests: RSlice::from_slice(&raw) };
         let (outcomes, result) = self.instance.handle(&batch, &self.services);
-        let whole = result
-            .map_err(reason)
-            .err()
-            .unwrap_or_else(|| Error::new("the handler gave no answer"));
-        outcomes
-            .into_iter()
-            .map(|outcome| outcome.unwrap_or_else(|| Err(whole.clone())))
-            .collect()
+        let whole = result.map_err(reason).err().unwrap_or_else(|| Error::new("the handler gave no answer"));
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(whole.clone()))).collect()
     }
 
     /// What the handler has written to the log so far.
@@ -224,14 +207,9 @@ impl HostServices for Services {
     }
 
     fn forward(&self, inputs: &[RawTensor<'_>], _: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
-        let model = self
-            .model
-            .as_ref()
-            .ok_or("the test's host has no model: give it one with Host::model")?;
+        let model = self.model.as_ref().ok_or("the test's host has no model: give it one with Host::model")?;
         let inputs: Result<Vec<Tensor>> = inputs.iter().map(values::from_raw).collect();
-        let output = inputs
-            .and_then(|inputs| model(&inputs))
-            .map_err(|error| error.to_string())?;
+        let output = inputs.and_then(|inputs| model(&inputs)).map_err(|error| error.to_string())?;
         walk("", &output, emit);
         Ok(())
     }

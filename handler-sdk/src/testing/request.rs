@@ -49,8 +49,7 @@ impl Request {
         content_type: impl Into<String>,
         bytes: impl AsRef<[u8]>,
     ) -> Self {
-        self.fields
-            .push((name.into(), content_type.into(), bytes.as_ref().to_vec()));
+        self.fields.push((name.into(), content_type.into(), bytes.as_ref().to_vec()));
         self
     }
 
@@ -75,10 +74,7 @@ impl Request {
             headers: self
                 .headers
                 .iter()
-                .map(|(name, value)| RawPair {
-                    name: RStr::from_str(name),
-                    value: RStr::from_str(value),
-                })
+                .map(|(name, value)| RawPair { name: RStr::from_str(name), value: RStr::from_str(value) })
                 .collect(),
         }
     }

@@ -25,11 +25,7 @@ pub enum ArchiveError {
     #[error("{} is broken or cut short ({detail}); copy it or build it again", archive.display())]
     Broken { archive: PathBuf, detail: String },
     #[error("{}: member {member:?} {problem}", archive.display())]
-    Member {
-        archive: PathBuf,
-        member: String,
-        problem: MemberProblem,
-    },
+    Member { archive: PathBuf, member: String, problem: MemberProblem },
     #[error(
         "{} unpacks to more than the {limit} bytes allowed for one archive; serve it from a folder instead",
         archive.display()
@@ -57,24 +53,14 @@ pub enum ArchiveError {
         file.display(),
         place(*line, *column)
     )]
-    BadModelConfig {
-        file: PathBuf,
-        line: Option<u64>,
-        column: Option<u64>,
-        detail: String,
-    },
+    BadModelConfig { file: PathBuf, line: Option<u64>, column: Option<u64>, detail: String },
     #[error("{handler:?} can't be a handler: {detail}")]
     BadHandler { handler: String, detail: String },
     #[error(
         "{} names {member:?} as its {role}, but has no such member; it has: {present}",
         archive.display()
     )]
-    MissingMember {
-        archive: PathBuf,
-        role: &'static str,
-        member: String,
-        present: String,
-    },
+    MissingMember { archive: PathBuf, role: &'static str, member: String, present: String },
 
     // --- packing ---
     #[error(transparent)]
@@ -92,11 +78,7 @@ pub enum ArchiveError {
         first.display(),
         second.display()
     )]
-    Collision {
-        member: String,
-        first: PathBuf,
-        second: PathBuf,
-    },
+    Collision { member: String, first: PathBuf, second: PathBuf },
     #[error("{pattern:?} is not a file pattern: {detail}")]
     BadPattern { pattern: String, detail: String },
     #[error("{} already exists; give --force to overwrite it", path.display())]

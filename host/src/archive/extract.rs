@@ -39,20 +39,16 @@ const MANIFEST_FOLDER: &str = "MAR-INF";
 /// files of either form exist.
 pub(super) fn form_of(archive: &Path) -> Result<Form, ArchiveError> {
     let mut magic = Vec::new();
-    File::open(archive)
-        .and_then(|file| file.take(4).read_to_end(&mut magic))
-        .map_err(|source| ArchiveError::Io {
-            doing: "read",
-            path: archive.to_owned(),
-            source,
-        })?;
+    File::open(archive).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(|source| ArchiveError::Io {
+        doing: "read",
+        path: archive.to_owned(),
+        source,
+    })?;
     match magic.as_slice() {
         // The second is a zip without members.
         [b'P', b'K', 3, 4] | [b'P', b'K', 5, 6] => Ok(Form::Zip),
         [0x1f, 0x8b, ..] => Ok(Form::GzippedTar),
-        _ => Err(ArchiveError::NotAnArchive {
-            path: archive.to_owned(),
-        }),
+        _ => Err(ArchiveError::NotAnArchive { path: archive.to_owned() }),
     }
 }
 
@@ -86,10 +82,7 @@ pub(super) fn unpack_zip(archive: &Path, folder: &Path, limits: &Limits) -> Resu
             Some(MemberProblem::Link)
         } else if !matches!(kind, 0 | 0o100_000 | 0o040_000) {
             Some(MemberProblem::Special)
-        } else if !matches!(
-            entry.compression(),
-            CompressionMethod::Stored | CompressionMethod::Deflated
-        ) {
+        } else if !matches!(entry.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
             Some(MemberProblem::UnknownCompression)
         } else {
             None
@@ -123,15 +116,10 @@ pub(super) fn unpack_tar_gz(
     let mut sink = Sink::new(archive, folder, limits);
     let file = File::open(archive).map_err(|source| sink.io("read", archive, source))?;
     let packed = Rc::new(Cell::new(0));
-    let counted = Counted {
-        inner: file,
-        count: Rc::clone(&packed),
-    };
+    let counted = Counted { inner: file, count: Rc::clone(&packed) };
     let allowance = Rc::new(Cell::new(TAR_HEADERS));
-    let mut tar = tar::Archive::new(Allowed {
-        inner: MultiGzDecoder::new(BufReader::new(counted)),
-        left: Rc::clone(&allowance),
-    });
+    let mut tar =
+        tar::Archive::new(Allowed { inner: MultiGzDecoder::new(BufReader::new(counted)), left: Rc::clone(&allowance) });
     let mut entries = tar.entries().map_err(|e| sink.broken(e.to_string()))?;
     loop {
         allowance.set(TAR_HEADERS);
@@ -204,9 +192,7 @@ impl<R: Read> Read for Allowed<R> {
 
 fn leading_folder(members: &[Member]) -> Option<String> {
     let (first, _) = members.first()?.name.split_once('/')?;
-    let shared = members
-        .iter()
-        .all(|m| m.name.split_once('/').is_some_and(|(top, _)| top == first));
+    let shared = members.iter().all(|m| m.name.split_once('/').is_some_and(|(top, _)| top == first));
     (shared && first != MANIFEST_FOLDER).then(|| first.to_owned())
 }
 

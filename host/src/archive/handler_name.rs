@@ -26,10 +26,7 @@ pub enum HandlerRef {
 
 impl HandlerName {
     pub fn parse(text: &str, runtime: Runtime) -> Result<Self, ArchiveError> {
-        let bad = |detail: &str| ArchiveError::BadHandler {
-            handler: text.to_owned(),
-            detail: detail.to_owned(),
-        };
+        let bad = |detail: &str| ArchiveError::BadHandler { handler: text.to_owned(), detail: detail.to_owned() };
         let trimmed = text.trim();
         let (refers_to, named_python) = match (runtime, trimmed.split_once(':')) {
             (Runtime::Lsp, Some((library, class))) => {
@@ -39,10 +36,7 @@ impl HandlerName {
                         "with the runtime LSP it is 'library:Class', a library at the root of the archive without its '.so' and the handler's name in it",
                     ));
                 }
-                let packed = HandlerRef::Packed {
-                    library: library.to_owned(),
-                    class: class.to_owned(),
-                };
+                let packed = HandlerRef::Packed { library: library.to_owned(), class: class.to_owned() };
                 (packed, false)
             }
             (Runtime::Lsp, None) => (HandlerRef::Plugin(trimmed.to_owned()), false),
@@ -57,24 +51,17 @@ impl HandlerName {
         if let HandlerRef::Plugin(name) = &refers_to
             && !is_plain(name)
         {
-            return Err(bad(
-                "it is the name of a plugin's handler, of letters, digits, '_', '-' and '.'",
-            ));
+            return Err(bad("it is the name of a plugin's handler, of letters, digits, '_', '-' and '.'"));
         }
-        Ok(Self {
-            text: text.to_owned(),
-            refers_to,
-            named_python,
-        })
+        Ok(Self { text: text.to_owned(), refers_to, named_python })
     }
 
     /// How the server will look for the handler, in one sentence.
     pub fn how_it_is_found(&self) -> String {
         match &self.refers_to {
-            HandlerRef::Packed { library, class } => format!(
-                "handler {class:?} of the library {} in this archive",
-                library_file(library)
-            ),
+            HandlerRef::Packed { library, class } => {
+                format!("handler {class:?} of the library {} in this archive", library_file(library))
+            }
             HandlerRef::Plugin(name) if self.named_python => format!(
                 "{:?} names a Python file, which Sconce doesn't run; the handler {name:?} of the server's plugins takes its place",
                 self.text
@@ -91,9 +78,7 @@ pub fn library_file(library: &str) -> String {
 
 fn is_plain(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 #[cfg(test)]
@@ -106,10 +91,7 @@ mod tests {
 
     #[test]
     fn refers_to() {
-        let packed = HandlerRef::Packed {
-            library: "libmnist_handler".to_owned(),
-            class: "MnistHandler".to_owned(),
-        };
+        let packed = HandlerRef::Packed { library: "libmnist_handler".to_owned(), class: "MnistHandler".to_owned() };
         let mnist = || plugin("mnist_digit_classifier");
         use Runtime::Lsp;
         use Runtime::Python;

@@ -192,11 +192,7 @@ fn zip_members_that_stand_in_each_others_way() {
     let twice = [Raw::new("m.pt"), Raw::new("./m.pt")];
     refused(&zip(&twice), &Limits::default(), "member \"./m.pt\" is there twice");
     let file_and_folder = [Raw::new("m"), Raw::new("m/n")];
-    refused(
-        &zip(&file_and_folder),
-        &Limits::default(),
-        "a file and a folder at once",
-    );
+    refused(&zip(&file_and_folder), &Limits::default(), "a file and a folder at once");
     let mut overlapping = Raw::new("n.pt");
     overlapping.overlaps = true;
     refused(&zip(&[Raw::new("m.pt"), overlapping]), &Limits::default(), "overlap");
@@ -246,32 +242,19 @@ fn tar_members_that_lie() {
 
 #[test]
 fn limits_count_real_bytes() {
-    let limits = Limits {
-        members: 3,
-        member_bytes: 10,
-        total_bytes: 15,
-        ..Limits::default()
-    };
+    let limits = Limits { members: 3, member_bytes: 10, total_bytes: 15, ..Limits::default() };
     let sized = |name: &str, size: usize| {
         let mut raw = Raw::new(name);
         raw.data = vec![1; size];
         raw
     };
     refused(&zip(&[sized("a", 11)]), &limits, "\"a\" is larger than the 10 bytes");
-    refused(
-        &zip(&[sized("a", 8), sized("b", 8)]),
-        &limits,
-        "more than the 15 bytes allowed for one archive",
-    );
+    refused(&zip(&[sized("a", 8), sized("b", 8)]), &limits, "more than the 15 bytes allowed for one archive");
     let four: Vec<Raw> = ["a", "b", "c", "d"].map(|name| sized(name, 1)).into();
     refused(&zip(&four), &limits, "more than the 3 members");
     let folders = [("a/", EntryType::Directory, &b""[..]); 4];
     refused(&tgz(&folders), &limits, "more than the 3 members");
-    refused(
-        &tgz(&[("a", EntryType::Regular, &[1; 11])]),
-        &limits,
-        "\"a\" is larger than the 10 bytes",
-    );
+    refused(&tgz(&[("a", EntryType::Regular, &[1; 11])]), &limits, "\"a\" is larger than the 10 bytes");
     // A header that claims less than comes is found out.
     let mut liar = sized("a", 9);
     let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), Compression::best());
@@ -285,10 +268,7 @@ fn limits_count_real_bytes() {
 
 #[test]
 fn bombs() {
-    let limits = Limits {
-        ratio_from: 100_000,
-        ..Limits::default()
-    };
+    let limits = Limits { ratio_from: 100_000, ..Limits::default() };
     let zeros = vec![0; 1_000_000];
     let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), Compression::best());
     deflate.write_all(&zeros).unwrap();

@@ -71,10 +71,7 @@ pub enum Runtime {
 impl Manifest {
     /// Reads a manifest's text; `archive` is only for the message.
     pub fn parse(text: &str, archive: &Path) -> Result<Self, ArchiveError> {
-        let bad = |detail: String| ArchiveError::BadManifest {
-            archive: archive.to_owned(),
-            detail,
-        };
+        let bad = |detail: String| ArchiveError::BadManifest { archive: archive.to_owned(), detail };
         let text = text.trim_start_matches('\u{feff}');
         let value: Value = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         // serde would take a list for the fields in their order.
@@ -86,10 +83,7 @@ impl Manifest {
         }
         match value.get("runtime") {
             Some(Value::String(runtime)) if Runtime::parse(runtime).is_none() => {
-                return Err(ArchiveError::BadRuntime {
-                    archive: archive.to_owned(),
-                    runtime: runtime.clone(),
-                });
+                return Err(ArchiveError::BadRuntime { archive: archive.to_owned(), runtime: runtime.clone() });
             }
             _ => {}
         }
@@ -143,9 +137,7 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
         Value::String(text) => Ok(Some(text)),
         Value::Number(number) => Ok(Some(number.to_string())),
         Value::Bool(flag) => Ok(Some(flag.to_string())),
-        other => Err(serde::de::Error::custom(format!(
-            "a text is needed where {other} stands"
-        ))),
+        other => Err(serde::de::Error::custom(format!("a text is needed where {other} stands"))),
     }
 }
 

@@ -48,11 +48,7 @@ pub(super) fn digest_of(members: &[Member]) -> Digest {
 
 /// Reads a file once for its size and digest.
 pub(super) fn read_member(found: &Found) -> Result<Member, ArchiveError> {
-    let failed = |source| ArchiveError::Io {
-        doing: "read",
-        path: found.path.clone(),
-        source,
-    };
+    let failed = |source| ArchiveError::Io { doing: "read", path: found.path.clone(), source };
     let mut file = File::open(&found.path).map_err(failed)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 128 * 1024];
@@ -65,11 +61,7 @@ pub(super) fn read_member(found: &Found) -> Result<Member, ArchiveError> {
         hasher.update(&buffer[..read]);
         size += read as u64;
     }
-    Ok(Member {
-        name: found.name.clone(),
-        size,
-        digest: Digest(*hasher.finalize().as_bytes()),
-    })
+    Ok(Member { name: found.name.clone(), size, digest: Digest(*hasher.finalize().as_bytes()) })
 }
 
 /// All files below a folder, sorted by name, without the folders no model needs:
@@ -85,11 +77,7 @@ pub(super) fn walk(folder: &Path) -> Result<Vec<Found>, ArchiveError> {
 fn walk_into(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<Found>) -> Result<(), ArchiveError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| ArchiveError::Io {
-            doing: "read",
-            path,
-            source,
-        }
+        move |source| ArchiveError::Io { doing: "read", path, source }
     };
     for entry in fs::read_dir(folder).map_err(failed(folder))? {
         let path = entry.map_err(failed(folder))?.path();

@@ -67,11 +67,7 @@ const NOT_HONOURED: &[&str] = &[
 impl ModelConfig {
     /// Reads a config file; one that is empty is an empty config.
     pub fn read(file: &Path) -> Result<Self, ArchiveError> {
-        let failed = |source| ArchiveError::Io {
-            doing: "read",
-            path: file.to_owned(),
-            source,
-        };
+        let failed = |source| ArchiveError::Io { doing: "read", path: file.to_owned(), source };
         if fs::metadata(file).map_err(failed)?.len() > LARGEST {
             return Err(bad(file, format!("it is larger than {LARGEST} bytes")));
         }
@@ -114,19 +110,13 @@ impl ModelConfig {
     }
 
     fn from_keys(keys: Map<String, Value>) -> Self {
-        let mut reader = Reader {
-            keys: &keys,
-            warnings: Vec::new(),
-        };
+        let mut reader = Reader { keys: &keys, warnings: Vec::new() };
         let settings = ModelSettings {
             min_workers: reader.count("minWorkers").map(|n| n.max(1)),
             max_workers: reader.count("maxWorkers").filter(|n| *n > 0),
             batch_size: reader.count("batchSize").map(|n| n.max(1)),
             // 0 counts as not given, as in TorchServe.
-            max_batch_delay: reader
-                .count("maxBatchDelay")
-                .filter(|n| *n > 0)
-                .map(|n| Duration::from_millis(n as u64)),
+            max_batch_delay: reader.count("maxBatchDelay").filter(|n| *n > 0).map(|n| Duration::from_millis(n as u64)),
             response_timeout: reader.seconds("responseTimeout"),
             startup_timeout: reader.seconds("startupTimeout"),
             device_type: reader.device_type("deviceType"),
@@ -140,11 +130,7 @@ impl ModelConfig {
         };
         reader.not_honoured();
         let warnings = reader.warnings;
-        Self {
-            value: Value::Object(keys),
-            settings,
-            warnings,
-        }
+        Self { value: Value::Object(keys), settings, warnings }
     }
 }
 
@@ -196,9 +182,7 @@ impl Reader<'_> {
     fn device_ids(&mut self, key: &str) -> Option<Vec<u32>> {
         let value = self.keys.get(key)?;
         let ids = value.as_array().and_then(|ids| {
-            ids.iter()
-                .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
-                .collect::<Option<Vec<u32>>>()
+            ids.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect::<Option<Vec<u32>>>()
         });
         if ids.is_none() {
             self.ignored(key, value, "a list of whole numbers, as [0, 1]");
@@ -207,28 +191,21 @@ impl Reader<'_> {
     }
 
     fn ignored(&mut self, key: &str, value: &Value, allowed: &str) {
-        self.warnings
-            .push(format!("{key}: {value} is ignored; it must be {allowed}"));
+        self.warnings.push(format!("{key}: {value} is ignored; it must be {allowed}"));
     }
 
     fn not_honoured(&mut self) {
         for key in NOT_HONOURED {
             let off = |v: &Value| v.is_null() || v == &Value::Bool(false) || v == &Value::from(0) || v == "";
             if self.keys.get(*key).is_some_and(|value| !off(value)) {
-                self.warnings
-                    .push(format!("{key} is ignored: Sconce doesn't have what it asks for"));
+                self.warnings.push(format!("{key} is ignored: Sconce doesn't have what it asks for"));
             }
         }
     }
 }
 
 fn bad(file: &Path, detail: String) -> ArchiveError {
-    ArchiveError::BadModelConfig {
-        file: file.to_owned(),
-        line: None,
-        column: None,
-        detail,
-    }
+    ArchiveError::BadModelConfig { file: file.to_owned(), line: None, column: None, detail }
 }
 
 #[cfg(test)]
@@ -281,9 +258,7 @@ mod tests {
 
     #[test]
     fn zero_is_as_torchserve_reads_it() {
-        let settings = parse("batchSize: 0\nminWorkers: 0\nmaxWorkers: 0\nmaxBatchDelay: 0\n")
-            .unwrap()
-            .settings;
+        let settings = parse("batchSize: 0\nminWorkers: 0\nmaxWorkers: 0\nmaxBatchDelay: 0\n").unwrap().settings;
         assert_eq!(settings.batch_size, Some(1));
         assert_eq!(settings.max_batch_delay, None);
         assert_eq!(settings.workers(), None);

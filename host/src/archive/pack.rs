@@ -82,11 +82,7 @@ pub struct Packed {
 pub fn pack(request: &PackRequest) -> Result<Packed, ArchiveError> {
     let model_name = ModelName::parse(&request.model_name)?;
     let target = write::target(&request.export_path, &model_name, request.format);
-    let mut plan = Plan {
-        target: target.clone(),
-        sources: BTreeMap::new(),
-        warnings: Vec::new(),
-    };
+    let mut plan = Plan { target: target.clone(), sources: BTreeMap::new(), warnings: Vec::new() };
     let handler_text = plan.add_handler(&request.handler, request.runtime)?;
     let handler = HandlerName::parse(&handler_text, request.runtime)?;
     let mut add = |role, file: &Option<PathBuf>| match file {
@@ -100,8 +96,7 @@ pub fn pack(request: &PackRequest) -> Result<Packed, ArchiveError> {
     if let Some(path) = &request.config_file {
         let config = ModelConfig::read(path)?;
         let warnings = config.warnings.into_iter();
-        plan.warnings
-            .extend(warnings.map(|w| format!("{}: {w}", path.display())));
+        plan.warnings.extend(warnings.map(|w| format!("{}: {w}", path.display())));
     }
     plan.add_extra_files(request.extra_files.as_deref().unwrap_or_default())?;
 
@@ -120,10 +115,7 @@ pub fn pack(request: &PackRequest) -> Result<Packed, ArchiveError> {
         },
         archiver_version: Some(format!("sconce {}", env!("CARGO_PKG_VERSION"))),
     };
-    let text = manifest.to_text().map_err(|e| ArchiveError::Write {
-        path: target.clone(),
-        detail: e.to_string(),
-    })?;
+    let text = manifest.to_text().map_err(|e| ArchiveError::Write { path: target.clone(), detail: e.to_string() })?;
     plan.make_export_path(&request.export_path)?;
     let written = write::write(&write::Job {
         target: &target,

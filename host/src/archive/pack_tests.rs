@@ -181,10 +181,7 @@ fn no_file_takes_anothers_place() {
     bench.request.extra_files = Some(bench.text("b"));
     let message = bench.refused();
     assert!(message.contains("would become the member \"m.pt\""), "{message}");
-    assert!(
-        message.contains("a/m.pt and ") && message.contains("b/m.pt"),
-        "{message}"
-    );
+    assert!(message.contains("a/m.pt and ") && message.contains("b/m.pt"), "{message}");
     for order in [["c", "d"], ["d", "c"]] {
         bench.request.extra_files = Some(order.map(|part| bench.text(part)).join(","));
         assert!(bench.refused().contains("two files would become"));
@@ -246,10 +243,7 @@ fn packed_libraries() {
         assert_eq!(made.manifest.model.handler.as_deref(), Some("libx:Named"));
         let package = Package::open(&made.path, &bench.path("work")).unwrap();
         assert!(package.library_path("libx").unwrap().is_file());
-        let packed = HandlerRef::Packed {
-            library: "libx".to_owned(),
-            class: "Named".to_owned(),
-        };
+        let packed = HandlerRef::Packed { library: "libx".to_owned(), class: "Named".to_owned() };
         assert_eq!(package.handler().unwrap().unwrap().refers_to, packed);
     }
     bench.request.handler = "BaseHandler".to_owned();

@@ -58,10 +58,7 @@ impl Package {
             let root = folder_root(source)?;
             let found = members::walk(&root)?;
             if found.len() > limits.members {
-                return Err(ArchiveError::TooManyMembers {
-                    archive: source.to_owned(),
-                    limit: limits.members,
-                });
+                return Err(ArchiveError::TooManyMembers { archive: source.to_owned(), limit: limits.members });
             }
             let members = found.iter().map(members::read_member).collect::<Result<Vec<_>, _>>()?;
             (root, members, None)
@@ -119,9 +116,7 @@ impl Package {
     /// What the manifest's handler refers to, if it names one.
     pub fn handler(&self) -> Result<Option<HandlerName>, ArchiveError> {
         let handler = self.manifest.model.handler.as_deref();
-        handler
-            .map(|text| HandlerName::parse(text, self.manifest.runtime))
-            .transpose()
+        handler.map(|text| HandlerName::parse(text, self.manifest.runtime)).transpose()
     }
 
     /// The weights, if the manifest names any.
@@ -137,9 +132,7 @@ impl Package {
     /// Where a member lies, if there is one of that name.
     pub fn member(&self, name: &str) -> Option<PathBuf> {
         let name = members::member_name(name).ok()?;
-        self.members
-            .binary_search_by(|member| member.name.as_str().cmp(&name))
-            .ok()?;
+        self.members.binary_search_by(|member| member.name.as_str().cmp(&name)).ok()?;
         Some(self.root.join(name))
     }
 
@@ -182,20 +175,13 @@ fn folder_root(source: &Path) -> Result<PathBuf, ArchiveError> {
     };
     let only = only.map_err(|e| io("read", source, e))?.path();
     let manifest_folder = only.file_name().is_some_and(|name| name == "MAR-INF");
-    if only.is_dir() && !manifest_folder {
-        Ok(only)
-    } else {
-        Ok(source.to_owned())
-    }
+    if only.is_dir() && !manifest_folder { Ok(only) } else { Ok(source.to_owned()) }
 }
 
 fn listing(members: &[Member]) -> String {
     const SHOWN: usize = 20;
-    let mut names: Vec<&str> = members
-        .iter()
-        .map(|member| member.name.as_str())
-        .filter(|name| *name != MANIFEST_MEMBER)
-        .collect();
+    let mut names: Vec<&str> =
+        members.iter().map(|member| member.name.as_str()).filter(|name| *name != MANIFEST_MEMBER).collect();
     let more = names.len().saturating_sub(SHOWN);
     names.truncate(SHOWN);
     match (names.is_empty(), more) {
@@ -206,9 +192,5 @@ fn listing(members: &[Member]) -> String {
 }
 
 fn io(doing: &'static str, path: &Path, source: std::io::Error) -> ArchiveError {
-    ArchiveError::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
+    ArchiveError::Io { doing, path: path.to_owned(), source }
 }

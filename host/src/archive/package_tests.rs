@@ -10,9 +10,7 @@ use crate::archive::Runtime;
 
 /// Made by torch-model-archiver 0.12.0; `testdata/make.sh` says how.
 fn testdata(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src/archive/testdata")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/archive/testdata").join(name)
 }
 
 fn names(package: &Package) -> Vec<&str> {
@@ -68,10 +66,7 @@ fn torchserves_lsp_archive_carries_its_library() {
     assert_eq!(class, "NoopHandler");
     assert!(package.library_path(&library).unwrap().is_file());
     let message = package.library_path("libother").unwrap_err().to_string();
-    assert!(
-        message.contains("has no such member; it has: libnoop_handler.so"),
-        "{message}"
-    );
+    assert!(message.contains("has no such member; it has: libnoop_handler.so"), "{message}");
 }
 
 #[test]
@@ -141,8 +136,6 @@ fn no_manifest_is_legal_and_a_wrong_one_is_not() {
     fs::write(folder.path().join("MAR-INF/MANIFEST.json"), manifest).unwrap();
     let message = open().unwrap().serialized_file().unwrap_err().to_string();
     assert!(message.contains("names \"m.pt\" as its serialized file"), "{message}");
-    let message = Package::open(&folder.path().join("none.mar"), Path::new("unused"))
-        .unwrap_err()
-        .to_string();
+    let message = Package::open(&folder.path().join("none.mar"), Path::new("unused")).unwrap_err().to_string();
     assert!(message.contains("can't open"), "{message}");
 }

@@ -33,11 +33,8 @@ const BUILT_IN: &[&str] = &[
 ];
 
 /// As TorchServe's archiver has it: a pattern doesn't match hidden files.
-const PATTERN_RULES: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
+const PATTERN_RULES: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 // === impl Plan ===
 
@@ -78,10 +75,7 @@ impl Plan {
                 detail: "it names a library; give --runtime LSP to pack it".to_owned(),
             });
         }
-        Err(ArchiveError::SourceNotFound {
-            role: "--handler",
-            path: file,
-        })
+        Err(ArchiveError::SourceNotFound { role: "--handler", path: file })
     }
 
     fn add_library(&mut self, handler: &str) -> Result<String, ArchiveError> {
@@ -98,10 +92,7 @@ impl Plan {
         let candidates = library_candidates(given);
         let Some(library) = candidates.iter().find(|path| path.is_file()) else {
             let tried: Vec<String> = candidates.iter().map(|p| p.display().to_string()).collect();
-            return Err(ArchiveError::LibraryNotFound {
-                handler: handler.to_owned(),
-                tried: tried.join(" and "),
-            });
+            return Err(ArchiveError::LibraryNotFound { handler: handler.to_owned(), tried: tried.join(" and ") });
         };
         let member = self.add_named("--handler", library)?;
         let stem = member.strip_suffix(std::env::consts::DLL_SUFFIX).unwrap_or(&member);
@@ -114,10 +105,7 @@ impl Plan {
             return Err(ArchiveError::NotAFile { path: path.to_owned() });
         }
         if !path.is_file() {
-            return Err(ArchiveError::SourceNotFound {
-                role,
-                path: path.to_owned(),
-            });
+            return Err(ArchiveError::SourceNotFound { role, path: path.to_owned() });
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         self.add(&name, path)?;
@@ -133,20 +121,14 @@ impl Plan {
             } else if item.contains(['*', '?', '[']) {
                 self.add_matches(item)?;
             } else {
-                return Err(ArchiveError::SourceNotFound {
-                    role: "--extra-files",
-                    path,
-                });
+                return Err(ArchiveError::SourceNotFound { role: "--extra-files", path });
             }
         }
         Ok(())
     }
 
     fn add_matches(&mut self, pattern: &str) -> Result<(), ArchiveError> {
-        let bad = |detail: String| ArchiveError::BadPattern {
-            pattern: pattern.to_owned(),
-            detail,
-        };
+        let bad = |detail: String| ArchiveError::BadPattern { pattern: pattern.to_owned(), detail };
         let matches = glob::glob_with(pattern, PATTERN_RULES).map_err(|e| bad(e.msg.to_owned()))?;
         let mut any = false;
         for path in matches {
@@ -183,15 +165,11 @@ impl Plan {
             problem,
         })?;
         if name == MANIFEST_MEMBER {
-            self.warnings.push(format!(
-                "{} is left out: the archive gets a manifest of its own",
-                path.display()
-            ));
+            self.warnings.push(format!("{} is left out: the archive gets a manifest of its own", path.display()));
             return Ok(());
         }
         if same_file(path, &self.target) || path.starts_with(&self.target) {
-            self.warnings
-                .push(format!("{} is left out: it is what is being made", path.display()));
+            self.warnings.push(format!("{} is left out: it is what is being made", path.display()));
             return Ok(());
         }
         if let Some(first) = self.sources.get(&name) {
@@ -215,11 +193,7 @@ impl Plan {
     }
 
     fn collision(&self, member: String, first: &Path, second: &Path) -> ArchiveError {
-        ArchiveError::Collision {
-            member,
-            first: first.to_owned(),
-            second: second.to_owned(),
-        }
+        ArchiveError::Collision { member, first: first.to_owned(), second: second.to_owned() }
     }
 
     pub(super) fn make_export_path(&mut self, folder: &Path) -> Result<(), ArchiveError> {
@@ -227,14 +201,9 @@ impl Plan {
             return Ok(());
         }
         if folder.exists() {
-            return Err(ArchiveError::ExportPathNotAFolder {
-                path: folder.to_owned(),
-            });
+            return Err(ArchiveError::ExportPathNotAFolder { path: folder.to_owned() });
         }
-        self.warnings.push(format!(
-            "the export path {} didn't exist; it was made",
-            folder.display()
-        ));
+        self.warnings.push(format!("the export path {} didn't exist; it was made", folder.display()));
         fs::create_dir_all(folder).map_err(|source| ArchiveError::Io {
             doing: "make the export path",
             path: folder.to_owned(),

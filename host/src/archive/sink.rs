@@ -43,13 +43,7 @@ pub(super) struct Sink<'a> {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            members: 100_000,
-            member_bytes: 16 << 30,
-            total_bytes: 64 << 30,
-            ratio: 200,
-            ratio_from: 64 << 20,
-        }
+        Self { members: 100_000, member_bytes: 16 << 30, total_bytes: 64 << 30, ratio: 200, ratio_from: 64 << 20 }
     }
 }
 
@@ -64,14 +58,7 @@ impl Limits {
 
 impl<'a> Sink<'a> {
     pub(super) fn new(archive: &'a Path, folder: &'a Path, limits: &'a Limits) -> Self {
-        Self {
-            archive,
-            folder,
-            limits,
-            members: Vec::new(),
-            made: 0,
-            total: 0,
-        }
+        Self { archive, folder, limits, members: Vec::new(), made: 0, total: 0 }
     }
 
     pub(super) fn folder(&mut self, raw: &str) -> Result<(), ArchiveError> {
@@ -133,14 +120,9 @@ impl<'a> Sink<'a> {
                 return Err(self.refused(raw, MemberProblem::Bomb { ratio }));
             }
             hasher.update(&buffer[..read]);
-            file.write_all(&buffer[..read])
-                .map_err(|e| self.io("write", &path, e))?;
+            file.write_all(&buffer[..read]).map_err(|e| self.io("write", &path, e))?;
         }
-        self.members.push(Member {
-            name,
-            size,
-            digest: Digest(*hasher.finalize().as_bytes()),
-        });
+        self.members.push(Member { name, size, digest: Digest(*hasher.finalize().as_bytes()) });
         Ok(())
     }
 
@@ -165,32 +147,18 @@ impl<'a> Sink<'a> {
     }
 
     pub(super) fn refused(&self, member: &str, problem: MemberProblem) -> ArchiveError {
-        ArchiveError::Member {
-            archive: self.archive.to_owned(),
-            member: member.to_owned(),
-            problem,
-        }
+        ArchiveError::Member { archive: self.archive.to_owned(), member: member.to_owned(), problem }
     }
 
     pub(super) fn broken(&self, detail: String) -> ArchiveError {
-        ArchiveError::Broken {
-            archive: self.archive.to_owned(),
-            detail,
-        }
+        ArchiveError::Broken { archive: self.archive.to_owned(), detail }
     }
 
     pub(super) fn too_many(&self) -> ArchiveError {
-        ArchiveError::TooManyMembers {
-            archive: self.archive.to_owned(),
-            limit: self.limits.members,
-        }
+        ArchiveError::TooManyMembers { archive: self.archive.to_owned(), limit: self.limits.members }
     }
 
     pub(super) fn io(&self, doing: &'static str, path: &Path, source: io::Error) -> ArchiveError {
-        ArchiveError::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
+        ArchiveError::Io { doing, path: path.to_owned(), source }
     }
 }

@@ -45,11 +45,7 @@ impl Store {
     /// What `all` loads: every archive and every folder that isn't hidden, sorted by name.
     /// Files being written by an archiver are hidden, so they are never among them.
     pub fn candidates(&self) -> Result<Vec<PathBuf>, ArchiveError> {
-        let failed = |source| ArchiveError::Io {
-            doing: "list the model store",
-            path: self.folder.clone(),
-            source,
-        };
+        let failed = |source| ArchiveError::Io { doing: "list the model store", path: self.folder.clone(), source };
         let mut candidates = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
@@ -118,10 +114,7 @@ impl LoadModel {
         if url.is_empty() {
             return Err(ArchiveError::EmptyUrl);
         }
-        Ok(Self {
-            name,
-            url: url.to_owned(),
-        })
+        Ok(Self { name, url: url.to_owned() })
     }
 }
 
@@ -129,23 +122,14 @@ impl LoadModel {
 /// the ending if that is `.mar` or `.model`, with `_` for all that is no letter, digit or `_`.
 pub fn name_from_path(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name
-        .strip_suffix(".mar")
-        .or_else(|| name.strip_suffix(".model"))
-        .unwrap_or(&name);
-    stem.chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect()
+    let stem = name.strip_suffix(".mar").or_else(|| name.strip_suffix(".model")).unwrap_or(&name);
+    stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
 /// TorchServe cuts at both slashes.
 fn last_part(url: &str) -> &str {
     let slash = |c| matches!(c, '/' | '\\');
-    url.trim()
-        .trim_end_matches(slash)
-        .rsplit(slash)
-        .next()
-        .unwrap_or_default()
+    url.trim().trim_end_matches(slash).rsplit(slash).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -198,10 +182,7 @@ mod tests {
             ("nope.mar", "Model not found at: nope.mar"),
             ("/", "Model not found at: /"),
             (".", "Model not found at: ."),
-            (
-                "http://host/b.mar",
-                "Given URL http://host/b.mar does not match any allowed URL(s)",
-            ),
+            ("http://host/b.mar", "Given URL http://host/b.mar does not match any allowed URL(s)"),
         ] {
             assert_eq!(store.resolve(url).unwrap_err().to_string(), message);
         }
@@ -218,11 +199,7 @@ mod tests {
         assert_eq!(LoadModels::parse(&["ALL"]).unwrap(), Some(LoadModels::All));
         assert_eq!(
             LoadModels::parse(&["m=a.mar, b.mar", "all"]).unwrap(),
-            Some(LoadModels::Listed(vec![
-                item(Some("m"), "a.mar"),
-                item(None, "b.mar"),
-                item(None, "all"),
-            ]))
+            Some(LoadModels::Listed(vec![item(Some("m"), "a.mar"), item(None, "b.mar"), item(None, "all"),]))
         );
         let message = LoadModels::parse(&["a b=x.mar"]).unwrap_err().to_string();
         assert!(message.contains("\"a b\" is not a model name"), "{message}");

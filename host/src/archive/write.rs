@@ -112,8 +112,7 @@ impl Job<'_> {
             .last_modified_time(zip_time(self.created_on))
             .unix_permissions(0o644);
         let members = self.each_member(|name, size, content| {
-            zip.start_file(name, options.large_file(size >= u64::from(u32::MAX)))
-                .map_err(|e| self.failed(&e))?;
+            zip.start_file(name, options.large_file(size >= u64::from(u32::MAX))).map_err(|e| self.failed(&e))?;
             io::copy(content, &mut zip).map_err(|e| self.failed(&e))?;
             Ok(())
         })?;
@@ -131,8 +130,7 @@ impl Job<'_> {
             header.set_size(size);
             header.set_mode(0o644);
             header.set_mtime(seconds);
-            tar.append_data(&mut header, format!("{}/{name}", self.name), content)
-                .map_err(|e| self.failed(&e))
+            tar.append_data(&mut header, format!("{}/{name}", self.name), content).map_err(|e| self.failed(&e))
         })?;
         let gzip = tar.into_inner().map_err(|e| self.failed(&e))?;
         let mut rest = gzip.finish().map_err(|e| self.failed(&e))?;
@@ -145,14 +143,10 @@ impl Job<'_> {
     fn write_folder(&self) -> Result<Written, ArchiveError> {
         let replaced = fs::symlink_metadata(self.target).is_ok();
         if replaced && !self.target.join(MANIFEST_MEMBER).is_file() {
-            return Err(ArchiveError::NotReplaceable {
-                path: self.target.to_owned(),
-            });
+            return Err(ArchiveError::NotReplaceable { path: self.target.to_owned() });
         }
-        let private = tempfile::Builder::new()
-            .prefix(HIDDEN)
-            .tempdir_in(self.export_path())
-            .map_err(|e| self.failed(&e))?;
+        let private =
+            tempfile::Builder::new().prefix(HIDDEN).tempdir_in(self.export_path()).map_err(|e| self.failed(&e))?;
         let new = private.path().join("new");
         let old = private.path().join("old");
         let members = self.each_member(|name, _, content| {
@@ -192,11 +186,7 @@ impl Job<'_> {
         put(MANIFEST_MEMBER, text.len() as u64, &mut content)?;
         members.push(content.member(MANIFEST_MEMBER));
         for (name, path) in self.sources {
-            let failed = |source| ArchiveError::Io {
-                doing: "read",
-                path: path.clone(),
-                source,
-            };
+            let failed = |source| ArchiveError::Io { doing: "read", path: path.clone(), source };
             let file = File::open(path).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();
             let mut content = Hashed::new(file, size);
@@ -220,16 +210,11 @@ impl Job<'_> {
     }
 
     fn already_exists(&self) -> ArchiveError {
-        ArchiveError::AlreadyExists {
-            path: self.target.to_owned(),
-        }
+        ArchiveError::AlreadyExists { path: self.target.to_owned() }
     }
 
     fn failed(&self, detail: &dyn fmt::Display) -> ArchiveError {
-        ArchiveError::Write {
-            path: self.target.to_owned(),
-            detail: detail.to_string(),
-        }
+        ArchiveError::Write { path: self.target.to_owned(), detail: detail.to_string() }
     }
 }
 
@@ -242,19 +227,11 @@ struct Hashed<R> {
 
 impl<R: Read> Hashed<R> {
     fn new(inner: R, size: u64) -> Self {
-        Self {
-            inner: inner.take(size),
-            size,
-            hasher: blake3::Hasher::new(),
-        }
+        Self { inner: inner.take(size), size, hasher: blake3::Hasher::new() }
     }
 
     fn member(&self, name: &str) -> Member {
-        Member {
-            name: name.to_owned(),
-            size: self.size,
-            digest: Digest(*self.hasher.finalize().as_bytes()),
-        }
+        Member { name: name.to_owned(), size: self.size, digest: Digest(*self.hasher.finalize().as_bytes()) }
     }
 }
 

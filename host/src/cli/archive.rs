@@ -145,11 +145,7 @@ impl ArchiveArgs {
                 FormatArg::Tgz => ArchiveFormat::Tgz,
                 FormatArg::NoArchive => ArchiveFormat::Folder,
             },
-            existing: if self.force {
-                Existing::Replace
-            } else {
-                Existing::Refuse
-            },
+            existing: if self.force { Existing::Replace } else { Existing::Refuse },
             requirements_file: self.requirements_file,
             config_file: self.config_file,
             created_on,
@@ -218,11 +214,7 @@ fn table(members: &[Member]) -> String {
 
 fn model_of(manifest: &Manifest) -> String {
     let name = manifest.model.model_name.as_deref();
-    format!(
-        "{} {}",
-        name.unwrap_or("(named when it is registered)"),
-        manifest.model.model_version
-    )
+    format!("{} {}", name.unwrap_or("(named when it is registered)"), manifest.model.model_version)
 }
 
 fn format_of(path: &Path) -> &'static str {
@@ -267,9 +259,7 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<ArchiveArgs, String> {
-        Command::try_parse_from(line.split(' '))
-            .map(|command| command.args)
-            .map_err(|e| e.to_string())
+        Command::try_parse_from(line.split(' ')).map(|command| command.args).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -302,14 +292,8 @@ mod tests {
     fn what_is_missing_or_unknown_is_said() {
         for (line, expected) in [
             ("archive --model-name m", "--handler <HANDLER>"),
-            (
-                "archive --model-name m -v 1 --handler h --runtime java",
-                "possible values: python, python3, LSP",
-            ),
-            (
-                "archive --model-name m -v 1 --handler h --archive-format rar",
-                "no-archive",
-            ),
+            ("archive --model-name m -v 1 --handler h --runtime java", "possible values: python, python3, LSP"),
+            ("archive --model-name m -v 1 --handler h --archive-format rar", "no-archive"),
             ("archive --inspect m.mar --force", "cannot be used with"),
         ] {
             let message = parse(line).unwrap_err();
@@ -326,10 +310,7 @@ mod tests {
         let packed = pack(&args.clone().into_request(OffsetDateTime::UNIX_EPOCH)).unwrap();
         let text = describe_packed(&packed);
         assert!(text.contains("format   zip\nmodel    m 1.0\n"), "{text}");
-        assert!(
-            text.contains("handler  handler \"echo\" of the server's plugins\n"),
-            "{text}"
-        );
+        assert!(text.contains("handler  handler \"echo\" of the server's plugins\n"), "{text}");
         assert!(text.contains("  MAR-INF/MANIFEST.json\n"), "{text}");
 
         let package = Package::open(&packed.path, folder.path()).unwrap();

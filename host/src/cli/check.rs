@@ -84,36 +84,20 @@ fn check(args: &CheckArgs) -> anyhow::Result<Vec<String>> {
     let staged = libraries.stage(&args.library)?;
     let file = LibraryFile::read_staged(&staged)?;
     describe(&file);
-    judge(&file, &HostBuild::current()).map_err(|refusal| PluginError::Refused {
-        path: file.path.clone(),
-        refusal,
-    })?;
+    judge(&file, &HostBuild::current()).map_err(|refusal| PluginError::Refused { path: file.path.clone(), refusal })?;
     println!("{:<12}ok: fits this host", "note");
     let handlers = match &args.handler {
         Some(name) => vec![file.handler(name)?.to_owned()],
         None => file.handler_names(),
     };
     anyhow::ensure!(!handlers.is_empty(), "{} exports no handler", file.path.display());
-    let package = args
-        .archive
-        .as_deref()
-        .map(|path| Package::open(path, work_dir.path()))
-        .transpose()?;
+    let package = args.archive.as_deref().map(|path| Package::open(path, work_dir.path())).transpose()?;
     let request = request(package.as_ref(), work_dir.path())?;
     let canary = Canary::new(PathBuf::from("/proc/self/exe"));
     let mut need_model = Vec::new();
     for handler in handlers {
-        let request = CanaryRequest {
-            handler: handler.clone(),
-            ..request.clone()
-        };
-        match try_out(
-            &canary,
-            &staged,
-            &request,
-            Duration::from_secs(args.timeout),
-            package.is_some(),
-        )? {
+        let request = CanaryRequest { handler: handler.clone(), ..request.clone() };
+        match try_out(&canary, &staged, &request, Duration::from_secs(args.timeout), package.is_some())? {
             Trial::Passed => println!("{:<12}ok: layout, initialize and self_test of {handler}", "trial"),
             Trial::NeedsModel => {
                 println!("{:<12}ok: layout; {handler} asks for a model", "trial");
@@ -126,22 +110,13 @@ fn check(args: &CheckArgs) -> anyhow::Result<Vec<String>> {
 
 fn describe(file: &LibraryFile) {
     let note = &file.note;
-    let handlers: Vec<_> = note
-        .handlers
-        .iter()
-        .map(|handler| format!("{} ({})", handler.name, handler.type_name))
-        .collect();
+    let handlers: Vec<_> =
+        note.handlers.iter().map(|handler| format!("{} ({})", handler.name, handler.type_name)).collect();
     for (name, value) in [
         ("library", file.path.display().to_string()),
-        (
-            "sdk",
-            format!("handler-sdk {}, ABI {}.{}", note.sdk, note.abi.0, note.abi.1),
-        ),
+        ("sdk", format!("handler-sdk {}, ABI {}.{}", note.sdk, note.abi.0, note.abi.1)),
         ("compiler", format!("{}, panic = {:?}", note.rustc, note.panic)),
-        (
-            "target",
-            format!("{} ({})", note.target, note.target_features.join(", ")),
-        ),
+        ("target", format!("{} ({})", note.target, note.target_features.join(", "))),
         ("libtorch", note.libtorch.clone().unwrap_or_else(|| "none".to_owned())),
         ("handlers", handlers.join(", ")),
     ] {

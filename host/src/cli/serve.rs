@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::config::ConfigSources;
 use crate::config::Overrides;
 use crate::config::ServerConfig;
+use crate::plugin::leave;
 use crate::telemetry;
 
 /// Serves models over HTTP until SIGTERM or Ctrl-C.
@@ -78,10 +79,16 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     for warning in complaint.into_iter().chain(warnings) {
         tracing::warn!("{warning}");
     }
-    let app = App::new(config)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(app.run())?;
-    Ok(ExitCode::SUCCESS)
+    let served = App::new(config).and_then(|app| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let result = runtime.block_on(app.run());
+        // A client that keeps its connection open must not keep the process.
+        runtime.shutdown_background();
+        result
+    });
+    if let Err(error) = &served {
+        eprintln!("sconce: {error:#}");
+    }
+    // Handlers may have left threads behind, and some may hang: libtorch's own clean-up must not run under them.
+    leave(served.is_err().into())
 }

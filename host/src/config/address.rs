@@ -14,10 +14,7 @@ pub struct Address {
 
 impl Address {
     pub fn new(host: &str, port: u16) -> Self {
-        Self {
-            host: host.to_owned(),
-            port,
-        }
+        Self { host: host.to_owned(), port }
     }
 
     /// Takes TorchServe's spelling. The error is what the address should be.
@@ -32,10 +29,7 @@ impl Address {
         match scheme.to_ascii_lowercase().as_str() {
             "http" => {}
             "https" => {
-                return Err(format!(
-                    "{}: https is not supported yet; put a proxy that ends TLS in front",
-                    form()
-                ));
+                return Err(format!("{}: https is not supported yet; put a proxy that ends TLS in front", form()));
             }
             "unix" => return Err(format!("{}: unix sockets are not supported yet", form())),
             _ => return Err(form()),

@@ -14,26 +14,13 @@ pub enum ConfigError {
         source: io::Error,
     },
     #[error("{}{}: {detail}", path.display(), line_of(*line))]
-    BadSyntax {
-        path: PathBuf,
-        line: Option<usize>,
-        detail: String,
-    },
+    BadSyntax { path: PathBuf, line: Option<usize>, detail: String },
     #[error(
         "{origin}: {key} refers to the environment variable {variable}, which is not set; set it or write the value itself"
     )]
-    UnknownVariable {
-        origin: Origin,
-        key: String,
-        variable: String,
-    },
+    UnknownVariable { origin: Origin, key: String, variable: String },
     #[error("{origin}: {key} = {value:?} is not {allowed}")]
-    BadValue {
-        origin: Origin,
-        key: String,
-        value: String,
-        allowed: String,
-    },
+    BadValue { origin: Origin, key: String, value: String, allowed: String },
 }
 
 /// Where a setting comes from.

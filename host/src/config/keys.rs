@@ -105,17 +105,12 @@ const NOT_FROM_ENVIRONMENT: &[&str] = &["models", "plugins_path", "enable_envvar
 
 /// What becomes of a key; `None` for one that nobody knows.
 pub(super) fn treatment(key: &str) -> Option<Treatment> {
-    KEYS.iter()
-        .find(|(known, _)| *known == key)
-        .map(|(_, treatment)| *treatment)
+    KEYS.iter().find(|(known, _)| *known == key).map(|(_, treatment)| *treatment)
 }
 
 /// The keys that `enable_envvars_config` lets the environment set, each with its variable.
 pub(super) fn environment_keys() -> impl Iterator<Item = (&'static str, String)> {
-    KEYS.iter()
-        .map(|(key, _)| *key)
-        .filter(|key| !NOT_FROM_ENVIRONMENT.contains(key))
-        .map(|key| (key, variable(key)))
+    KEYS.iter().map(|(key, _)| *key).filter(|key| !NOT_FROM_ENVIRONMENT.contains(key)).map(|key| (key, variable(key)))
 }
 
 /// The known key that is most like this one, if any is like it at all.

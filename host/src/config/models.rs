@@ -35,10 +35,7 @@ pub(super) fn parse(text: &str, warnings: &mut Vec<String>) -> Result<Models, St
             let keys = object(keys).ok_or(FORM)?;
             let place = format!("models: {name} {version}");
             let defaults = read(keys, &place, warnings);
-            models
-                .entry(name.clone())
-                .or_default()
-                .insert(version.clone(), defaults);
+            models.entry(name.clone()).or_default().insert(version.clone(), defaults);
         }
     }
     Ok(models)
@@ -68,9 +65,7 @@ fn read(keys: &Map<String, Value>, place: &str, warnings: &mut Vec<String>) -> M
             }
         }
         if number.is_none() {
-            warnings.push(format!(
-                "{place}: {key} = {value} is ignored; it must be a whole number above 0"
-            ));
+            warnings.push(format!("{place}: {key} = {value} is ignored; it must be a whole number above 0"));
         }
     }
     defaults

@@ -24,11 +24,7 @@ pub(super) fn parse(
     path: &Path,
     environment: &BTreeMap<String, String>,
 ) -> Result<Vec<Property>, ConfigError> {
-    let bad = |line, detail| ConfigError::BadSyntax {
-        path: path.to_owned(),
-        line,
-        detail,
-    };
+    let bad = |line, detail| ConfigError::BadSyntax { path: path.to_owned(), line, detail };
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
         bad(Some(line), "it is not UTF-8; save it as such".to_owned())
@@ -40,10 +36,7 @@ pub(super) fn parse(
         let LineContent::KVPair(key, value) = line.consume_content() else {
             continue;
         };
-        let origin = Origin::File {
-            path: path.to_owned(),
-            line: number,
-        };
+        let origin = Origin::File { path: path.to_owned(), line: number };
         let value = substitute(value.trim(), environment).map_err(|variable| ConfigError::UnknownVariable {
             origin: origin.clone(),
             key: key.clone(),
@@ -60,9 +53,7 @@ fn substitute(value: &str, environment: &BTreeMap<String, String>) -> Result<Str
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("$$") {
         // A name has no dollar; what doesn't close is text.
-        let Some((name, after)) = after
-            .split_once("$$")
-            .filter(|(name, _)| !name.is_empty() && !name.contains('$'))
+        let Some((name, after)) = after.split_once("$$").filter(|(name, _)| !name.is_empty() && !name.contains('$'))
         else {
             result.push_str(before);
             result.push_str("$$");
@@ -127,10 +118,7 @@ mod tests {
         }
         let error = parse(b"\nk=$$NOPE$$", Path::new("c"), &BTreeMap::new()).unwrap_err();
         let message = error.to_string();
-        assert!(
-            message.contains("c, line 2: k refers to the environment variable NOPE"),
-            "{message}"
-        );
+        assert!(message.contains("c, line 2: k refers to the environment variable NOPE"), "{message}");
     }
 
     #[test]

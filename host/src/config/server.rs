@@ -137,10 +137,7 @@ impl ServerConfig {
                 }
             }
         }
-        let config = Self {
-            file: file.map(|(path, _)| path),
-            ..Self::from_settings(&settings, &mut warnings)?
-        };
+        let config = Self { file: file.map(|(path, _)| path), ..Self::from_settings(&settings, &mut warnings)? };
         Ok((config, warnings))
     }
 
@@ -194,40 +191,16 @@ impl Overrides {
         };
         let models = (!self.models.is_empty()).then(|| self.models.join(","));
         let given = [
-            (
-                "inference_address",
-                "--inference-address",
-                self.inference_address.clone(),
-            ),
-            (
-                "management_address",
-                "--management-address",
-                self.management_address.clone(),
-            ),
+            ("inference_address", "--inference-address", self.inference_address.clone()),
+            ("management_address", "--management-address", self.management_address.clone()),
             ("metrics_address", "--metrics-address", self.metrics_address.clone()),
-            (
-                "model_store",
-                "--model-store",
-                text(&self.model_store, "--model-store", "model_store")?,
-            ),
+            ("model_store", "--model-store", text(&self.model_store, "--model-store", "model_store")?),
             ("load_models", "--models", models),
-            (
-                "plugins_path",
-                "--plugins-path",
-                text(&self.plugins_path, "--plugins-path", "plugins_path")?,
-            ),
-            (
-                keys::WORK_DIR,
-                "--work-dir",
-                text(&self.work_dir, "--work-dir", keys::WORK_DIR)?,
-            ),
+            ("plugins_path", "--plugins-path", text(&self.plugins_path, "--plugins-path", "plugins_path")?),
+            (keys::WORK_DIR, "--work-dir", text(&self.work_dir, "--work-dir", keys::WORK_DIR)?),
         ];
         let properties = given.into_iter().filter_map(|(key, flag, value)| {
-            Some(Property {
-                key: key.to_owned(),
-                value: value?,
-                origin: Origin::Flag { flag },
-            })
+            Some(Property { key: key.to_owned(), value: value?, origin: Origin::Flag { flag } })
         });
         Ok(properties.collect())
     }
@@ -246,11 +219,9 @@ fn read_file(sources: &ConfigSources) -> Result<Option<(PathBuf, Vec<u8>)>, Conf
     match (fs::read(&path), asked_by) {
         (Ok(bytes), _) => Ok(Some((path, bytes))),
         (Err(e), None) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        (Err(source), asked_by) => Err(ConfigError::Unreadable {
-            path,
-            asked_by: asked_by.unwrap_or("the current folder"),
-            source,
-        }),
+        (Err(source), asked_by) => {
+            Err(ConfigError::Unreadable { path, asked_by: asked_by.unwrap_or("the current folder"), source })
+        }
     }
 }
 
@@ -262,9 +233,9 @@ fn tell_without_effect(settings: &Settings, warnings: &mut Vec<String>) {
             Some(Treatment::NotYet { .. }) => {
                 warnings.push(format!("{origin}: {key} is not honoured yet; it has no effect"))
             }
-            Some(Treatment::Foreign) => warnings.push(format!(
-                "{origin}: {key} is about TorchServe's JVM or Python workers; it has no effect"
-            )),
+            Some(Treatment::Foreign) => {
+                warnings.push(format!("{origin}: {key} is about TorchServe's JVM or Python workers; it has no effect"))
+            }
             None => warnings.push(match keys::nearest(key) {
                 Some(near) => format!("{origin}: {key} is unknown; is {near} meant?"),
                 None => format!("{origin}: {key} is unknown; it has no effect"),

@@ -71,11 +71,7 @@ impl Settings {
     /// The items of a list with commas.
     pub(super) fn list(&self, key: &str) -> Vec<String> {
         let items = self.text(key).unwrap_or_default().split(',');
-        items
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-            .map(str::to_owned)
-            .collect()
+        items.map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
     pub(super) fn bad(&self, key: &str, allowed: &str) -> ConfigError {

@@ -17,10 +17,7 @@ fn sources(text: &str) -> (TempDir, ConfigSources) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.properties");
     fs::write(&path, text).unwrap();
-    let sources = ConfigSources {
-        ts_config: Some(path),
-        ..ConfigSources::default()
-    };
+    let sources = ConfigSources { ts_config: Some(path), ..ConfigSources::default() };
     (folder, sources)
 }
 
@@ -133,23 +130,15 @@ fn the_environment_counts_only_where_the_file_says_so() {
     assert_eq!(config.job_queue_size, 7);
     assert_eq!(config.model_store, Some(PathBuf::from("/environment")));
     assert!(config.plugins_path.is_empty());
-    sources
-        .environment
-        .insert("TS_JOB_QUEUE_SIZE".to_owned(), "x".to_owned());
+    sources.environment.insert("TS_JOB_QUEUE_SIZE".to_owned(), "x".to_owned());
     let message = ServerConfig::load(&sources).unwrap_err().to_string();
-    assert!(
-        message.starts_with("environment variable TS_JOB_QUEUE_SIZE: "),
-        "{message}"
-    );
+    assert!(message.starts_with("environment variable TS_JOB_QUEUE_SIZE: "), "{message}");
 }
 
 #[test]
 fn a_file_that_was_asked_for_must_be_there() {
     let folder = tempfile::tempdir().unwrap();
-    let mut sources = ConfigSources {
-        current_dir: Some(folder.path().to_owned()),
-        ..ConfigSources::default()
-    };
+    let mut sources = ConfigSources { current_dir: Some(folder.path().to_owned()), ..ConfigSources::default() };
     assert_eq!(ServerConfig::load(&sources).unwrap().0.file, None);
     let local = folder.path().join("config.properties");
     fs::write(&local, "job_queue_size=9\n").unwrap();
@@ -157,37 +146,22 @@ fn a_file_that_was_asked_for_must_be_there() {
     assert_eq!((config.job_queue_size, config.file), (9, Some(local)));
     sources.ts_config = Some(folder.path().join("gone.properties"));
     let message = ServerConfig::load(&sources).unwrap_err().to_string();
-    assert!(
-        message.contains("gone.properties, which --ts-config names"),
-        "{message}"
-    );
+    assert!(message.contains("gone.properties, which --ts-config names"), "{message}");
 }
 
 #[test]
 fn what_has_no_effect_is_told() {
     for (line, expected) in [
-        (
-            "job_queue_sise=1",
-            "line 1: job_queue_sise is unknown; is job_queue_size meant?",
-        ),
+        ("job_queue_sise=1", "line 1: job_queue_sise is unknown; is job_queue_size meant?"),
         ("Model_Store=x", "is model_store meant?"),
         ("zzz=1", "zzz is unknown; it has no effect"),
         ("enable_grpc_ssl=true", "enable_grpc_ssl is not honoured yet"),
         ("disable_token_authorization=false", "is not honoured yet"),
         ("vmargs=-Xmx4g", "about TorchServe's JVM"),
         ("debug=false\nasync_logging=true", "line 2: async_logging is about"),
-        (
-            "job_queue_size=1\njob_queue_size=2",
-            "line 2: job_queue_size was set before",
-        ),
-        (
-            "models={\"m\":{\"1\":{\"batchSize\":0}}}",
-            "m 1: batchSize = 0 is ignored",
-        ),
-        (
-            "models={\"m\":{\"1\":{\"batchsize\":1}}}",
-            "the key batchsize is unknown",
-        ),
+        ("job_queue_size=1\njob_queue_size=2", "line 2: job_queue_size was set before"),
+        ("models={\"m\":{\"1\":{\"batchSize\":0}}}", "m 1: batchSize = 0 is ignored"),
+        ("models={\"m\":{\"1\":{\"batchsize\":1}}}", "the key batchsize is unknown"),
     ] {
         let (_, warnings) = load(line).unwrap();
         assert_eq!(warnings.len(), 1, "{line}: {warnings:?}");
@@ -198,22 +172,13 @@ fn what_has_no_effect_is_told() {
 #[test]
 fn what_is_wrong_is_placed() {
     for (line, expected) in [
-        (
-            "job_queue_size=many",
-            "job_queue_size = \"many\" is not a whole number from 1 to 2147483647",
-        ),
+        ("job_queue_size=many", "job_queue_size = \"many\" is not a whole number from 1 to 2147483647"),
         ("job_queue_size=0", "is not a whole number from 1"),
         ("job_queue_size=-1", "is not a whole number from 1"),
         ("number_of_gpu=1.5", "is not a whole number from 0"),
         ("default_response_timeout=0", "is not a whole number from 1"),
-        (
-            "enable_metrics_api=yes",
-            "enable_metrics_api = \"yes\" is not true or false",
-        ),
-        (
-            "inference_address=localhost",
-            "is not an address as http://127.0.0.1:80",
-        ),
+        ("enable_metrics_api=yes", "enable_metrics_api = \"yes\" is not true or false"),
+        ("inference_address=localhost", "is not an address as http://127.0.0.1:80"),
         ("inference_address=https://localhost:8443", "https is not supported yet"),
         ("metrics_address=unix:/x", "unix sockets are not supported yet"),
         ("models={", "is not JSON as"),
@@ -225,10 +190,7 @@ fn what_is_wrong_is_placed() {
         assert!(message.contains(expected), "{message}");
     }
     let sources = ConfigSources {
-        overrides: Overrides {
-            inference_address: Some("8080".to_owned()),
-            ..Overrides::default()
-        },
+        overrides: Overrides { inference_address: Some("8080".to_owned()), ..Overrides::default() },
         ..ConfigSources::default()
     };
     let message = ServerConfig::load(&sources).unwrap_err().to_string();

@@ -27,9 +27,7 @@ pub(super) enum BadBody {
 
 /// Reads a body of at most `limit` bytes into its fields.
 pub(super) async fn fields(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<Field>, BadBody> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(BadBody::TooLarge);
     }
@@ -41,24 +39,12 @@ pub(super) async fn fields(headers: &HeaderMap, body: Body, limit: usize) -> Res
             return Err(BadBody::Other(ApiError::bad_request(text)));
         }
     };
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let kind = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         "multipart/form-data" => multipart(content_type, body).await.map_err(BadBody::Other),
         "application/x-www-form-urlencoded" => Ok(form(&body)),
-        _ => Ok(vec![Field {
-            name: BODY.to_owned(),
-            content_type: kind,
-            bytes: body,
-        }]),
+        _ => Ok(vec![Field { name: BODY.to_owned(), content_type: kind, bytes: body }]),
     }
 }
 
@@ -70,19 +56,9 @@ async fn multipart(content_type: &str, body: Bytes) -> Result<Vec<Field>, ApiErr
     let mut fields = Vec::new();
     while let Some(part) = parts.next_field().await.map_err(bad)? {
         let name = part.name().unwrap_or_default().to_owned();
-        let content_type = part
-            .content_type()
-            .map(|kind| kind.essence_str().to_owned())
-            .unwrap_or_default();
+        let content_type = part.content_type().map(|kind| kind.essence_str().to_owned()).unwrap_or_default();
         let bytes = part.bytes().await.map_err(bad)?;
-        put(
-            &mut fields,
-            Field {
-                name,
-                content_type,
-                bytes,
-            },
-        );
+        put(&mut fields, Field { name, content_type, bytes });
     }
     Ok(fields)
 }
@@ -90,11 +66,8 @@ async fn multipart(content_type: &str, body: Bytes) -> Result<Vec<Field>, ApiErr
 fn form(body: &[u8]) -> Vec<Field> {
     let mut fields = Vec::new();
     for (name, value) in form_urlencoded::parse(body) {
-        let field = Field {
-            name: name.into_owned(),
-            content_type: String::new(),
-            bytes: Bytes::from(value.into_owned()),
-        };
+        let field =
+            Field { name: name.into_owned(), content_type: String::new(), bytes: Bytes::from(value.into_owned()) };
         put(&mut fields, field);
     }
     fields
@@ -126,13 +99,7 @@ mod tests {
         match fields(&headers, Body::from(body), 1000).await {
             Ok(fields) => Ok(fields
                 .into_iter()
-                .map(|field| {
-                    (
-                        field.name,
-                        field.content_type,
-                        String::from_utf8(field.bytes.to_vec()).unwrap(),
-                    )
-                })
+                .map(|field| (field.name, field.content_type, String::from_utf8(field.bytes.to_vec()).unwrap()))
                 .collect()),
             Err(error) => Err(error.into_response().status().as_u16()),
         }
@@ -146,27 +113,11 @@ mod tests {
     async fn every_kind_of_body_becomes_fields() {
         const PARTS: &str = "--x\r\ncontent-disposition: form-data; name=\"data\"; filename=\"a.png\"\r\ncontent-type: image/png\r\n\r\nfirst\r\n--x\r\ncontent-disposition: form-data; name=\"k\"\r\n\r\nv\r\n--x\r\ncontent-disposition: form-data; name=\"data\"\r\n\r\nsecond\r\n--x--\r\n";
         for (content_type, body, expected) in [
-            (
-                "application/octet-stream",
-                "abc",
-                vec![row("body", "application/octet-stream", "abc")],
-            ),
-            (
-                "application/json; charset=utf-8",
-                "[1]",
-                vec![row("body", "application/json", "[1]")],
-            ),
+            ("application/octet-stream", "abc", vec![row("body", "application/octet-stream", "abc")]),
+            ("application/json; charset=utf-8", "[1]", vec![row("body", "application/json", "[1]")]),
             ("text/plain", "", vec![row("body", "text/plain", "")]),
-            (
-                "application/x-www-form-urlencoded",
-                "a=1&b=%20x&a=2",
-                vec![row("b", "", " x"), row("a", "", "2")],
-            ),
-            (
-                "multipart/form-data; boundary=x",
-                PARTS,
-                vec![row("k", "", "v"), row("data", "", "second")],
-            ),
+            ("application/x-www-form-urlencoded", "a=1&b=%20x&a=2", vec![row("b", "", " x"), row("a", "", "2")]),
+            ("multipart/form-data; boundary=x", PARTS, vec![row("k", "", "v"), row("data", "", "second")]),
         ] {
             assert_eq!(read(content_type, body).await, Ok(expected), "{content_type}");
         }
@@ -174,10 +125,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_can_t_be_read_is_refused() {
-        for (content_type, body) in [
-            ("multipart/form-data", "no boundary"),
-            ("multipart/form-data; boundary=x", "--x\r\nbroken"),
-        ] {
+        for (content_type, body) in
+            [("multipart/form-data", "no boundary"), ("multipart/form-data; boundary=x", "--x\r\nbroken")]
+        {
             assert_eq!(read(content_type, body).await, Err(400), "{content_type}");
         }
         let long = "a".repeat(1001);

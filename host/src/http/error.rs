@@ -47,10 +47,8 @@ impl ApiError {
     /// Of a request to one model; `version` as the client named it.
     pub(super) fn serving(error: &ServeError, name: &str, version: Option<&str>) -> Self {
         let unavailable = |message: String| Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message);
-        let model = version.map_or_else(
-            || format!("Model \"{name}\""),
-            |version| format!("Model \"{name}\" Version {version}"),
-        );
+        let model = version
+            .map_or_else(|| format!("Model \"{name}\""), |version| format!("Model \"{name}\" Version {version}"));
         match error {
             ServeError::ShuttingDown => unavailable(
                 "The server is shutting down and takes no further requests. Send this one again later.".to_owned(),
@@ -75,22 +73,14 @@ impl ApiError {
             ServeError::OutOfResources(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, INTERNAL, "Out of resources"),
             ServeError::Handler(error) => {
                 let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                let kind = if status == StatusCode::BAD_REQUEST {
-                    BAD_REQUEST
-                } else {
-                    INTERNAL
-                };
+                let kind = if status == StatusCode::BAD_REQUEST { BAD_REQUEST } else { INTERNAL };
                 Self::new(status, kind, error.client_text())
             }
         }
     }
 
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            kind,
-            message: message.into(),
-        }
+        Self { status, kind, message: message.into() }
     }
 }
 
@@ -106,11 +96,7 @@ impl From<LookupError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
-        let form = Form {
-            code: self.status.as_u16(),
-            kind: self.kind,
-            message: &self.message,
-        };
+        let form = Form { code: self.status.as_u16(), kind: self.kind, message: &self.message };
         reply::json(self.status, &form)
     }
 }
@@ -144,40 +130,13 @@ mod tests {
         for (error, status, kind, text) in [
             (ServeError::ShuttingDown, 503, UNAVAILABLE, "shutting down"),
             (ServeError::QueueFull { capacity: 7 }, 503, UNAVAILABLE, "all 7 places"),
-            (
-                ServeError::NoWorker,
-                503,
-                UNAVAILABLE,
-                "Model \"m\" Version 2 has no worker to serve inference request.",
-            ),
+            (ServeError::NoWorker, 503, UNAVAILABLE, "Model \"m\" Version 2 has no worker to serve inference request."),
             (ServeError::Expired, 504, TIMEOUT, "clientTimeoutInMills"),
-            (
-                ServeError::TimedOut {
-                    limit: Duration::from_secs(1),
-                },
-                500,
-                INTERNAL,
-                "Worker died.",
-            ),
+            (ServeError::TimedOut { limit: Duration::from_secs(1) }, 500, INTERNAL, "Worker died."),
             (ServeError::WorkerDied, 500, INTERNAL, "Worker died."),
-            (
-                ServeError::OutOfResources(Error::new("CUDA")),
-                507,
-                INTERNAL,
-                "Out of resources",
-            ),
-            (
-                ServeError::Handler(Error::bad_request("no picture")),
-                400,
-                BAD_REQUEST,
-                "no picture",
-            ),
-            (
-                ServeError::Handler(Error::with_status(422, "odd")),
-                422,
-                INTERNAL,
-                "odd",
-            ),
+            (ServeError::OutOfResources(Error::new("CUDA")), 507, INTERNAL, "Out of resources"),
+            (ServeError::Handler(Error::bad_request("no picture")), 400, BAD_REQUEST, "no picture"),
+            (ServeError::Handler(Error::with_status(422, "odd")), 422, INTERNAL, "odd"),
         ] {
             let shown = ApiError::serving(&error, "m", Some("2"));
             assert_eq!((shown.status.as_u16(), shown.kind), (status, kind), "{error}");

@@ -4,7 +4,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
+use axum::extract::rejection::PathRejection;
 use axum::http::HeaderMap;
+use axum::http::Method;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -13,6 +15,7 @@ use serde::Deserialize;
 
 use super::Api;
 use super::body;
+use super::error;
 use super::error::ApiError;
 use super::reply;
 use super::reply::RequestId;
@@ -32,6 +35,7 @@ pub(super) fn routes() -> Router<Api> {
     // TorchServe predicts whatever the method is.
     Router::new()
         .route("/ping", any(ping))
+        .route("/ping/{*rest}", any(ping))
         .route("/predictions/{model}", any(predict))
         .route("/predictions/{model}/{version}", any(predict))
         .route("/predictions/{model}/{version}/{*rest}", any(predict))
@@ -47,31 +51,33 @@ async fn ping(State(api): State<Api>) -> Response<Body> {
 
 async fn predict(
     State(api): State<Api>,
-    Path(target): Path<Target>,
+    target: Result<Path<Target>, PathRejection>,
     request: axum::extract::Request,
 ) -> Response<Body> {
+    if request.method() == Method::OPTIONS {
+        // A browser that asks what is allowed must not cost an inference.
+        return error::method_not_allowed().await.into_response();
+    }
+    let target = match target {
+        Ok(Path(target)) => target,
+        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
+    };
+    let (head, body) = request.into_parts();
+    // The body first: a client that is still sending wouldn't read an answer.
+    let fields = match body::fields(&head.headers, body, api.max_request_size).await {
+        Ok(fields) => fields,
+        Err(error) => return error.into_response(),
+    };
     let (name, version) = (target.model.as_str(), target.version.as_deref());
     let endpoint = match api.registry.find(name, version) {
         Ok(endpoint) => endpoint,
         Err(error) => return ApiError::from(error).into_response(),
     };
-    let (head, body) = request.into_parts();
-    let fields = match body::fields(&head.headers, body, api.max_request_size).await {
-        Ok(fields) => fields,
-        Err(error) => return error.into_response(),
-    };
     let mut headers = names_and_values(&head.headers);
-    headers.push(("url_path".to_owned(), target.rest.unwrap_or_default()));
+    headers.push(("url_path".to_owned(), target.rest.clone().unwrap_or_default()));
     headers.push(("explain".to_owned(), "False".to_owned()));
-    let request = Request {
-        id: head
-            .extensions
-            .get::<RequestId>()
-            .map(|id| id.0.clone())
-            .unwrap_or_default(),
-        headers,
-        fields,
-    };
+    let request =
+        Request { id: head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(), headers, fields };
     match endpoint.predict(request).await {
         Ok(answer) => reply::answer(answer),
         Err(error) => ApiError::serving(&error, name, version).into_response(),

@@ -3,8 +3,9 @@
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
-use axum::extract::Query;
+use axum::extract::RawQuery;
 use axum::extract::State;
+use axum::extract::rejection::PathRejection;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -17,12 +18,6 @@ use super::reply;
 use super::types::Description;
 use super::types::ListedModel;
 use super::types::ModelList;
-
-#[derive(Debug, Deserialize)]
-struct Page {
-    limit: Option<String>,
-    next_page_token: Option<String>,
-}
 
 #[derive(Debug, Deserialize)]
 struct Target {
@@ -40,11 +35,15 @@ pub(super) fn routes() -> Router<Api> {
         .route("/models/{model}/{version}", get(describe))
 }
 
-async fn list(State(api): State<Api>, Query(page): Query<Page>) -> Response<Body> {
-    // As in TorchServe, what isn't a number counts as not given.
-    let number = |text: Option<String>| text.and_then(|text| text.parse::<usize>().ok());
-    let limit = number(page.limit).filter(|&limit| limit <= PAGE).unwrap_or(PAGE);
-    let offset = number(page.next_page_token).unwrap_or(0);
+async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Response<Body> {
+    // As in TorchServe, the first value counts, and what isn't a number counts as not given.
+    let query = query.unwrap_or_default();
+    let number = |name: &str| {
+        let value = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+        value.and_then(|(_, text)| text.parse::<usize>().ok())
+    };
+    let limit = number("limit").filter(|&limit| limit <= PAGE).unwrap_or(PAGE);
+    let offset = number("next_page_token").unwrap_or(0);
     let endpoints = api.registry.list();
     let end = offset.saturating_add(limit);
     let list = ModelList {
@@ -62,7 +61,11 @@ async fn list(State(api): State<Api>, Query(page): Query<Page>) -> Response<Body
     reply::json(StatusCode::OK, &list)
 }
 
-async fn describe(State(api): State<Api>, Path(target): Path<Target>) -> Response<Body> {
+async fn describe(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
+    let target = match target {
+        Ok(Path(target)) => target,
+        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
+    };
     let name = target.model.as_str();
     let found = match target.version.as_deref() {
         Some("all") => api.registry.versions(name),
@@ -71,10 +74,7 @@ async fn describe(State(api): State<Api>, Path(target): Path<Target>) -> Respons
     match found {
         Ok(endpoints) => {
             let memory = resident_memory();
-            let descriptions: Vec<_> = endpoints
-                .iter()
-                .map(|endpoint| Description::of(endpoint, memory))
-                .collect();
+            let descriptions: Vec<_> = endpoints.iter().map(|endpoint| Description::of(endpoint, memory)).collect();
             reply::json(StatusCode::OK, &descriptions)
         }
         Err(error) => ApiError::from(error).into_response(),

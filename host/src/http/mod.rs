@@ -15,6 +15,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use axum::routing::any;
 
 use crate::serving::Registry;
 
@@ -28,7 +29,7 @@ pub struct Api {
 
 /// Which APIs an address has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Doors {
+pub struct Apis {
     /// Health and predictions.
     pub inference: bool,
     /// What is served, and how.
@@ -36,7 +37,7 @@ pub struct Doors {
     pub metrics: bool,
 }
 
-impl Doors {
+impl Apis {
     /// The APIs of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -49,15 +50,15 @@ impl Doors {
 }
 
 /// The routes of one address.
-pub fn router(doors: Doors, api: Api) -> Router {
+pub fn router(apis: Apis, api: Api) -> Router {
     let mut routes = Router::new();
-    if doors.inference {
+    if apis.inference {
         routes = routes.merge(inference::routes());
     }
-    if doors.management {
+    if apis.management {
         routes = routes.merge(management::routes());
     }
-    if doors.metrics {
+    if apis.metrics {
         routes = routes.merge(exposition::routes());
     }
     finish(routes, api)
@@ -66,6 +67,7 @@ pub fn router(doors: Doors, api: Api) -> Router {
 /// What holds for every port: the shapes of what isn't there, and the headers of every answer.
 fn finish(routes: Router<Api>, api: Api) -> Router {
     routes
+        .route("/", any(error::method_not_allowed))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(middleware::from_fn(reply::common_headers))

@@ -25,7 +25,9 @@ pub(super) async fn common_headers(mut request: Request, next: Next) -> Response
     request.extensions_mut().insert(RequestId(id));
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.extend(value.map(|value| (REQUEST_ID, value)));
+    if let Some(value) = value {
+        headers.insert(REQUEST_ID, value);
+    }
     for (name, value) in [
         (header::PRAGMA, "no-cache"),
         (header::CACHE_CONTROL, "no-cache; no-store, must-revalidate, private"),
@@ -56,20 +58,18 @@ pub(super) fn answer(answer: Answer) -> Response<Body> {
     match StatusCode::from_u16(answer.status) {
         Ok(status) => *response.status_mut() = status,
         Err(_) => {
-            tracing::warn!(
-                status = answer.status,
-                "a handler set a status that HTTP doesn't have; sent 500"
-            );
+            tracing::warn!(status = answer.status, "a handler set a status that HTTP doesn't have; sent 500");
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         }
     }
-    let content_type = answer
-        .content_type
-        .map(|value| (header::CONTENT_TYPE.to_string(), value));
-    for (name, value) in content_type.into_iter().chain(answer.headers) {
+    let content_type = answer.content_type.map(|value| (header::CONTENT_TYPE.to_string(), value));
+    for (name, value) in answer.headers.into_iter().chain(content_type) {
         match (HeaderName::try_from(&name), HeaderValue::try_from(&value)) {
             // The length is the body's own, and no handler knows how the body travels.
             (Ok(name), _) if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING => {}
+            (Ok(header::CONTENT_TYPE), Ok(value)) => {
+                response.headers_mut().insert(header::CONTENT_TYPE, value);
+            }
             (Ok(name), Ok(value)) => {
                 response.headers_mut().append(name, value);
             }

@@ -9,6 +9,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use crate::serving::Endpoint;
+use crate::serving::EndpointState;
 use crate::serving::WorkerState;
 
 #[derive(Debug, Serialize)]
@@ -130,7 +131,7 @@ impl Description {
             .iter()
             .map(|status| worker(status.number, status.started, worker_state(status.state)))
             .collect();
-        if status.state == "LOADING" {
+        if status.state == EndpointState::Loading {
             workers.extend((0..settings.min_workers).map(|number| worker(number, endpoint.registered(), "LOADING")));
         }
         Self {
@@ -164,7 +165,11 @@ impl Description {
                 remaining_capacity: status.queue.remaining,
                 pending_requests: status.queue.waiting,
             },
-            status: status.state,
+            status: match status.state {
+                EndpointState::Loading => "LOADING",
+                EndpointState::Ready => "READY",
+                EndpointState::Failed => "FAILED",
+            },
             error: status.error,
             generation: status.generation.map(|generation| generation.0),
         }

@@ -84,10 +84,9 @@ impl Runtime {
     /// The device of that kind and number, checked against what there is.
     pub fn device(self, device: Device) -> Result<Device, ModelError> {
         match device {
-            Device::Cuda(index) if index >= self.cuda_devices => Err(ModelError::NoSuchDevice {
-                device,
-                count: self.cuda_devices,
-            }),
+            Device::Cuda(index) if index >= self.cuda_devices => {
+                Err(ModelError::NoSuchDevice { device, count: self.cuda_devices })
+            }
             device => Ok(device),
         }
     }

@@ -111,10 +111,7 @@ mod tests {
     }
 
     fn key(byte: u8, device: Device) -> ModelKey {
-        ModelKey {
-            digest: Digest([byte; 32]),
-            device,
-        }
+        ModelKey { digest: Digest([byte; 32]), device }
     }
 
     #[test]
@@ -136,9 +133,7 @@ mod tests {
     fn a_failed_load_leaves_the_place_free() {
         let store = ModelStore::default();
         let key = key(1, Device::Cpu);
-        let path = || ModelError::UnknownFormat {
-            path: "model.bin".into(),
-        };
+        let path = || ModelError::UnknownFormat { path: "model.bin".into() };
         assert!(store.get_with(&key, || Err(path())).is_err());
         assert!(store.get_with(&key, || Ok(Arc::new(Empty))).is_ok());
         assert_eq!(store.loads(), 1);
@@ -147,13 +142,7 @@ mod tests {
     #[cfg(not(feature = "torch"))]
     #[test]
     fn without_libtorch_weights_are_refused() {
-        let error = ModelStore::default()
-            .get(&key(1, Device::Cpu), Path::new("mnist.pt"))
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("mnist.pt holds weights, and this sconce was built without libtorch")
-        );
+        let error = ModelStore::default().get(&key(1, Device::Cpu), Path::new("mnist.pt")).unwrap_err();
+        assert!(error.to_string().contains("mnist.pt holds weights, and this sconce was built without libtorch"));
     }
 }

@@ -102,10 +102,7 @@ const END_PAUSE: Duration = Duration::from_millis(2);
 impl Canary {
     /// `program` is the sconce binary, which must know the command `canary`.
     pub fn new(program: PathBuf) -> Self {
-        Self {
-            program,
-            passed: Mutex::default(),
-        }
+        Self { program, passed: Mutex::default() }
     }
 
     /// Runs the trial of a private copy, or returns at once if the same bytes have passed the same trial before.
@@ -115,19 +112,13 @@ impl Canary {
         request: &CanaryRequest,
         limit: Duration,
     ) -> Result<(), PluginError> {
-        let unavailable = |reason: String| PluginError::TrialUnavailable {
-            path: staged.source().to_owned(),
-            reason,
-        };
+        let unavailable = |reason: String| PluginError::TrialUnavailable { path: staged.source().to_owned(), reason };
         let key = serde_json::to_string(request).map_err(|error| unavailable(error.to_string()))?;
         let key = (staged.digest(), key);
         if self.passed().contains(&key) {
             return Ok(());
         }
-        let orders = Orders {
-            library: staged.path().to_owned(),
-            request: request.clone(),
-        };
+        let orders = Orders { library: staged.path().to_owned(), request: request.clone() };
         let mut orders = serde_json::to_vec(&orders).map_err(|error| unavailable(error.to_string()))?;
         orders.push(b'\n');
         let trial = Trial::start(&self.program, limit).map_err(|error| unavailable(error.to_string()))?;
@@ -171,13 +162,7 @@ impl Trial {
             // A group of its own: it dies with all it started, and a Ctrl-C for the server is none for it.
             .process_group(0)
             .spawn()?;
-        Ok(Self {
-            child,
-            socket,
-            last_words: LastWords::listen(printed)?,
-            limit,
-            end: Instant::now() + limit,
-        })
+        Ok(Self { child, socket, last_words: LastWords::listen(printed)?, limit, end: Instant::now() + limit })
     }
 
     fn watch(mut self, orders: &[u8], source: &Path) -> Result<(), PluginError> {
@@ -196,22 +181,16 @@ impl Trial {
                     }
                     Report::Passed => Ok(()),
                     Report::Failed { step, reason } => Err(PluginError::TrialFailed { path, step, reason }),
-                    Report::Layout { reason } => Err(PluginError::Layout {
-                        path,
-                        sdk: handler_sdk::abi::SDK_VERSION,
-                        reason,
-                    }),
+                    Report::Layout { reason } => {
+                        Err(PluginError::Layout { path, sdk: handler_sdk::abi::SDK_VERSION, reason })
+                    }
                 };
             }
             match self.receive(&mut received) {
                 Some(true) => {}
                 Some(false) => return Err(self.died(path, step)),
                 None => {
-                    return Err(PluginError::TrialTimedOut {
-                        path,
-                        step,
-                        limit: self.limit,
-                    });
+                    return Err(PluginError::TrialTimedOut { path, step, limit: self.limit });
                 }
             }
         }
@@ -225,10 +204,7 @@ impl Trial {
             if left.is_zero() {
                 return None;
             }
-            let read = self
-                .socket
-                .set_read_timeout(Some(left))
-                .and_then(|()| self.socket.read(&mut buffer));
+            let read = self.socket.set_read_timeout(Some(left)).and_then(|()| self.socket.read(&mut buffer));
             match read {
                 Ok(0) => return Some(false),
                 Ok(count) if received.len() + count <= LONGEST_REPORT => {
@@ -255,12 +231,7 @@ impl Trial {
         };
         let end = status.map_or_else(|error| format!("was lost ({error})"), describe);
         let output = self.last_words.take();
-        PluginError::TrialDied {
-            path,
-            step,
-            end,
-            output,
-        }
+        PluginError::TrialDied { path, step, end, output }
     }
 }
 
@@ -290,18 +261,16 @@ impl LastWords {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let (done, finished) = mpsc::channel();
         let of_thread = Arc::clone(&kept);
-        std::thread::Builder::new()
-            .name("canary-output".to_owned())
-            .spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(read @ 1..) = printed.read(&mut buffer) {
-                    let mut kept = of_thread.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.extend_from_slice(&buffer[..read]);
-                    let surplus = kept.len().saturating_sub(LAST_WORDS);
-                    kept.drain(..surplus);
-                }
-                let _ = done.send(());
-            })?;
+        std::thread::Builder::new().name("canary-output".to_owned()).spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = printed.read(&mut buffer) {
+                let mut kept = of_thread.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend_from_slice(&buffer[..read]);
+                let surplus = kept.len().saturating_sub(LAST_WORDS);
+                kept.drain(..surplus);
+            }
+            let _ = done.send(());
+        })?;
         Ok(Self { kept, finished })
     }
 

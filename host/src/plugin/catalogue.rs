@@ -37,11 +37,7 @@ impl Catalogue {
             match LibraryFile::read(&path) {
                 Ok(file) if file.handler(name).is_ok() => {
                     if let Some(first) = found {
-                        return Err(PluginError::Ambiguous {
-                            name: name.to_owned(),
-                            first: first.path,
-                            second: path,
-                        });
+                        return Err(PluginError::Ambiguous { name: name.to_owned(), first: first.path, second: path });
                     }
                     found = Some(file);
                 }
@@ -67,11 +63,7 @@ fn libraries_at(place: &Path) -> Result<Vec<PathBuf>, PluginError> {
     if place.is_file() {
         return Ok(vec![place.to_owned()]);
     }
-    let fail = |source| PluginError::Io {
-        what: "read the plugins path",
-        path: place.to_owned(),
-        source,
-    };
+    let fail = |source| PluginError::Io { what: "read the plugins path", path: place.to_owned(), source };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(place).map_err(fail)? {
         let path = entry.map_err(fail)?.path();

@@ -48,29 +48,18 @@ pub fn judge(file: &LibraryFile, host: &HostBuild) -> Result<(), Refusal> {
         return Err(Refusal::PanicAborts);
     }
     if note.target != host.target {
-        return Err(Refusal::Target {
-            plugin: note.target.clone(),
-            host: host.target,
-        });
+        return Err(Refusal::Target { plugin: note.target.clone(), host: host.target });
     }
     let missing = missing_features(note, host);
     if !missing.is_empty() {
         return Err(Refusal::CpuFeatures { missing });
     }
     if let Some(plugin) = note.libtorch.as_deref().filter(|&plugin| Some(plugin) != host.libtorch) {
-        return Err(Refusal::Libtorch {
-            plugin: plugin.to_owned(),
-            host: host.libtorch.map(str::to_owned),
-        });
+        return Err(Refusal::Libtorch { plugin: plugin.to_owned(), host: host.libtorch.map(str::to_owned) });
     }
-    let second = file
-        .needed
-        .iter()
-        .find(|name| OTHER_OPENMP.iter().any(|other| name.starts_with(other)));
+    let second = file.needed.iter().find(|name| OTHER_OPENMP.iter().any(|other| name.starts_with(other)));
     if let Some(library) = second {
-        return Err(Refusal::SecondOpenMp {
-            library: library.clone(),
-        });
+        return Err(Refusal::SecondOpenMp { library: library.clone() });
     }
     if !file.has_root {
         return Err(Refusal::NoRoot { symbol: ROOT });
@@ -82,11 +71,7 @@ fn judge_abi(note: &Note, host: &HostBuild) -> Result<(), Refusal> {
     if note.abi.0 == host.abi.0 && note.abi.1 <= host.abi.1 {
         return Ok(());
     }
-    Err(Refusal::Abi {
-        sdk: note.sdk.clone(),
-        plugin: note.abi,
-        host: host.abi,
-    })
+    Err(Refusal::Abi { sdk: note.sdk.clone(), plugin: note.abi, host: host.abi })
 }
 
 fn missing_features(note: &Note, host: &HostBuild) -> Vec<String> {
@@ -111,12 +96,7 @@ impl HostBuild {
             let line = text.lines().find(|line| line.starts_with("flags"))?;
             Some(line.split_whitespace().map(str::to_owned).collect())
         });
-        Self {
-            abi: ABI_VERSION,
-            target: env!("SCONCE_TARGET"),
-            libtorch: Runtime::libtorch_version(),
-            cpu_flags,
-        }
+        Self { abi: ABI_VERSION, target: env!("SCONCE_TARGET"), libtorch: Runtime::libtorch_version(), cpu_flags }
     }
 }
 
@@ -168,35 +148,14 @@ mod tests {
     fn what_does_not_fit_is_refused_with_the_remedy() {
         type Change = fn(&mut LibraryFile);
         let cases: [(Change, &[&str]); 9] = [
-            (
-                |file| file.note.abi = (1, 4),
-                &["ABI 1.4", "this host has ABI 1.3", "update the host"],
-            ),
+            (|file| file.note.abi = (1, 4), &["ABI 1.4", "this host has ABI 1.3", "update the host"]),
             (|file| file.note.abi = (2, 0), &["ABI 2.0", "update the host"]),
-            (
-                |file| file.note.abi = (0, 9),
-                &["ABI 0.9", "build the plugin with a handler-sdk of ABI 1.x"],
-            ),
-            (
-                |file| file.note.panic = "abort".to_owned(),
-                &["panic = \"abort\"", "Cargo.toml"],
-            ),
-            (
-                |file| file.note.target = "aarch64-unknown-linux-gnu".to_owned(),
-                &["aarch64", "--target x86_64"],
-            ),
-            (
-                |file| file.note.target_features.push("avx2".to_owned()),
-                &["avx2", "target-cpu=native"],
-            ),
-            (
-                |file| file.note.libtorch = Some("2.9.0".to_owned()),
-                &["libtorch 2.9.0", "against libtorch 2.11.0"],
-            ),
-            (
-                |file| file.needed.push("libiomp5.so".to_owned()),
-                &["libiomp5.so", "OpenMP"],
-            ),
+            (|file| file.note.abi = (0, 9), &["ABI 0.9", "build the plugin with a handler-sdk of ABI 1.x"]),
+            (|file| file.note.panic = "abort".to_owned(), &["panic = \"abort\"", "Cargo.toml"]),
+            (|file| file.note.target = "aarch64-unknown-linux-gnu".to_owned(), &["aarch64", "--target x86_64"]),
+            (|file| file.note.target_features.push("avx2".to_owned()), &["avx2", "target-cpu=native"]),
+            (|file| file.note.libtorch = Some("2.9.0".to_owned()), &["libtorch 2.9.0", "against libtorch 2.11.0"]),
+            (|file| file.needed.push("libiomp5.so".to_owned()), &["libiomp5.so", "OpenMP"]),
             (|file| file.has_root = false, &["lacks the symbol"]),
         ];
         for (change, parts) in cases {
@@ -205,13 +164,9 @@ mod tests {
                 assert!(text.contains(part), "{text:?} should say {part:?}");
             }
         }
-        let no_torch = HostBuild {
-            libtorch: None,
-            ..host()
-        };
-        let text = judge(&file(|file| file.note.libtorch = Some("2.11.0".to_owned())), &no_torch)
-            .unwrap_err()
-            .to_string();
+        let no_torch = HostBuild { libtorch: None, ..host() };
+        let text =
+            judge(&file(|file| file.note.libtorch = Some("2.11.0".to_owned())), &no_torch).unwrap_err().to_string();
         assert!(text.contains("this host has none"), "{text}");
     }
 }

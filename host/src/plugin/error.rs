@@ -19,32 +19,20 @@ pub enum PluginError {
     Refused { path: PathBuf, refusal: Refusal },
 
     #[error("no library in {} has a handler named {name:?}: {found}", places(paths))]
-    NotFound {
-        name: String,
-        paths: Vec<PathBuf>,
-        found: String,
-    },
+    NotFound { name: String, paths: Vec<PathBuf>, found: String },
 
     #[error(
         "handler {name:?} is in two libraries, {} and {}: remove one of them from the plugins path",
         first.display(),
         second.display()
     )]
-    Ambiguous {
-        name: String,
-        first: PathBuf,
-        second: PathBuf,
-    },
+    Ambiguous { name: String, first: PathBuf, second: PathBuf },
 
     #[error("no plugins path is set, so handler {name:?} can't be looked up: start with --plugins-path FOLDER")]
     NoPluginsPath { name: String },
 
     #[error("{path} has no handler {name:?}; it has {}", list(found))]
-    NoSuchHandler {
-        path: PathBuf,
-        name: String,
-        found: Vec<String>,
-    },
+    NoSuchHandler { path: PathBuf, name: String, found: Vec<String> },
 
     #[error("{path} can't be opened: {reason}")]
     Open { path: PathBuf, reason: String },
@@ -53,11 +41,7 @@ pub enum PluginError {
         "{path} has functions of another shape than this host's: build it against handler-sdk {sdk} ({})",
         first_line(reason)
     )]
-    Layout {
-        path: PathBuf,
-        sdk: &'static str,
-        reason: String,
-    },
+    Layout { path: PathBuf, sdk: &'static str, reason: String },
 
     #[error("{path} failed its trial: {step} failed: {reason}; mend the handler, then try `sconce check {path}`")]
     TrialFailed { path: PathBuf, step: Step, reason: String },
@@ -107,11 +91,7 @@ pub enum Refusal {
         "was built with handler-sdk {sdk} for ABI {}.{}, and this host has ABI {}.{}: {}",
         plugin.0, plugin.1, host.0, host.1, remedy(*plugin, *host)
     )]
-    Abi {
-        sdk: String,
-        plugin: (u32, u32),
-        host: (u32, u32),
-    },
+    Abi { sdk: String, plugin: (u32, u32), host: (u32, u32) },
 
     #[error(
         "was built with panic = \"abort\", so that a panic in it would end the server: remove that line from the profile in its Cargo.toml"
@@ -141,10 +121,7 @@ pub enum Refusal {
 
 fn remedy(plugin: (u32, u32), host: (u32, u32)) -> String {
     if plugin > host {
-        format!(
-            "update the host, or build the plugin with a handler-sdk of ABI {}.{} or below",
-            host.0, host.1
-        )
+        format!("update the host, or build the plugin with a handler-sdk of ABI {}.{} or below", host.0, host.1)
     } else {
         format!("build the plugin with a handler-sdk of ABI {}.x", host.0)
     }
@@ -155,11 +132,7 @@ fn libtorch(version: Option<&str>) -> String {
 }
 
 fn list(items: &[String]) -> String {
-    if items.is_empty() {
-        "none".to_owned()
-    } else {
-        items.join(", ")
-    }
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 
 fn places(paths: &[PathBuf]) -> String {
@@ -168,16 +141,9 @@ fn places(paths: &[PathBuf]) -> String {
 }
 
 fn first_line(text: &str) -> &str {
-    text.lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .unwrap_or_default()
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
 }
 
 fn last_words(output: &str) -> String {
-    if output.is_empty() {
-        String::new()
-    } else {
-        format!(" (its last words: {output})")
-    }
+    if output.is_empty() { String::new() } else { format!(" (its last words: {output})") }
 }

@@ -74,10 +74,7 @@ impl Library {
     }
 
     fn map(path: &Path, source: &Path, check: Check) -> Result<Self, PluginError> {
-        let fail = |reason: String| PluginError::Open {
-            path: source.to_owned(),
-            reason,
-        };
+        let fail = |reason: String| PluginError::Open { path: source.to_owned(), reason };
         // Now, so that no missing symbol is found in the middle of a request; local, so that generations don't see each other's symbols.
         let flags = unix::RTLD_NOW | unix::RTLD_LOCAL;
         // SAFETY: opening runs the library's start-up code, which the operator trusts by putting the file in place.
@@ -87,17 +84,11 @@ impl Library {
         let header = *header.map_err(|error| fail(error.to_string()))?;
         let root = root(header, check).map_err(|bad| match bad {
             BadRoot::Start(reason) => fail(reason),
-            BadRoot::Layout(reason) => PluginError::Layout {
-                path: source.to_owned(),
-                sdk: handler_sdk::abi::SDK_VERSION,
-                reason,
-            },
+            BadRoot::Layout(reason) => {
+                PluginError::Layout { path: source.to_owned(), sdk: handler_sdk::abi::SDK_VERSION, reason }
+            }
         })?;
-        Ok(Self {
-            root,
-            source: source.to_owned(),
-            _code: ManuallyDrop::new(code),
-        })
+        Ok(Self { root, source: source.to_owned(), _code: ManuallyDrop::new(code) })
     }
 
     /// The author's file.
@@ -112,27 +103,20 @@ impl Library {
         services: &dyn HostServices,
     ) -> Result<LibraryInstance, PluginError> {
         let exports = self.root.handlers().as_slice();
-        let export = exports
-            .iter()
-            .find(|export| export.name.as_str() == name)
-            .ok_or_else(|| PluginError::NoSuchHandler {
+        let export =
+            exports.iter().find(|export| export.name.as_str() == name).ok_or_else(|| PluginError::NoSuchHandler {
                 path: self.source().to_owned(),
                 name: name.to_owned(),
                 found: exports.iter().map(|export| export.name.as_str().to_owned()).collect(),
             })?;
-        let instance = self
-            .create(export, services)
-            .map_err(|error| PluginError::TrialFailed {
-                path: self.source().to_owned(),
-                step: super::Step::Create,
-                reason: match error {
-                    CallError::Failed(error) | CallError::Panicked(error) => error.log_text().to_owned(),
-                },
-            })?;
-        Ok(LibraryInstance {
-            instance,
-            _library: Arc::clone(self),
-        })
+        let instance = self.create(export, services).map_err(|error| PluginError::TrialFailed {
+            path: self.source().to_owned(),
+            step: super::Step::Create,
+            reason: match error {
+                CallError::Failed(error) | CallError::Panicked(error) => error.log_text().to_owned(),
+            },
+        })?;
+        Ok(LibraryInstance { instance, _library: Arc::clone(self) })
     }
 
     fn create(&self, export: &RawExport, services: &dyn HostServices) -> Result<Instance, CallError> {
@@ -143,9 +127,7 @@ impl Library {
 
 impl fmt::Debug for Library {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Library")
-            .field("source", &self.source)
-            .finish_non_exhaustive()
+        f.debug_struct("Library").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
@@ -158,9 +140,7 @@ enum BadRoot {
 fn root(header: AbiHeaderRef, check: Check) -> Result<RawPluginRef, BadRoot> {
     let header = header.upgrade().map_err(|error| BadRoot::Layout(error.to_string()))?;
     if check == Check::Layout {
-        let of_plugin = header
-            .layout()
-            .ok_or_else(|| BadRoot::Layout("it describes no layout".to_owned()))?;
+        let of_plugin = header.layout().ok_or_else(|| BadRoot::Layout("it describes no layout".to_owned()))?;
         // The plugin stands as the interface, the host as what implements it: so a host whose tables have grown takes the plugins of before.
         // `init_root_module` would compare the other way round; plugins of a later ABI have been refused by their note.
         let of_host = <RawPluginRef as StableAbi>::LAYOUT;
@@ -188,10 +168,7 @@ impl LibraryInstance {
     pub fn handle(&mut self, batch: &[&Request], services: &dyn HostServices) -> (Vec<Outcome>, Result<(), CallError>) {
         let views: Vec<_> = batch.iter().map(|request| request.view()).collect();
         let requests: Vec<_> = views.iter().map(View::raw).collect();
-        let raw = RawBatch {
-            verb: RawVerb::PREDICT,
-            requests: RSlice::from_slice(&requests),
-        };
+        let raw = RawBatch { verb: RawVerb::PREDICT, requests: RSlice::from_slice(&requests) };
         self.instance.handle(&raw, services)
     }
 }

@@ -37,15 +37,9 @@ pub struct LibraryFile {
 impl LibraryFile {
     /// Reads the note and what the loader would do; no code of the library runs.
     pub fn read(path: &Path) -> Result<Self, PluginError> {
-        let file = File::open(path).map_err(|source| PluginError::Io {
-            what: "open",
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(path, &file).map_err(|refusal| PluginError::Refused {
-            path: path.to_owned(),
-            refusal,
-        })
+        let file =
+            File::open(path).map_err(|source| PluginError::Io { what: "open", path: path.to_owned(), source })?;
+        Self::parse(path, &file).map_err(|refusal| PluginError::Refused { path: path.to_owned(), refusal })
     }
 
     /// Reads a private copy; what is said of it names the author's file.
@@ -53,10 +47,7 @@ impl LibraryFile {
     /// What is judged must be what is opened: the author's file may be another by then.
     pub fn read_staged(staged: &StagedLibrary) -> Result<Self, PluginError> {
         let mut file = Self::read(staged.path()).map_err(|error| match error {
-            PluginError::Refused { refusal, .. } => PluginError::Refused {
-                path: staged.source().to_owned(),
-                refusal,
-            },
+            PluginError::Refused { refusal, .. } => PluginError::Refused { path: staged.source().to_owned(), refusal },
             error => error,
         })?;
         staged.source().clone_into(&mut file.path);
@@ -75,21 +66,12 @@ impl LibraryFile {
         if elf.kind() != ObjectKind::Dynamic {
             return Err(not_a_library(format!("it is an ELF file of kind {:?}", elf.kind())));
         }
-        let section = elf
-            .section_by_name(note::SECTION)
-            .ok_or(Refusal::NoNote { section: note::SECTION })?;
-        let note = Note::parse(section.data().map_err(broken)?).map_err(|error| Refusal::BadNote {
-            reason: error.to_string(),
-        })?;
-        let has_root = elf
-            .dynamic_symbols()
-            .any(|symbol| symbol.is_definition() && symbol.name() == Ok(ROOT_MODULE_LOADER_NAME));
-        Ok(Self {
-            path: path.to_owned(),
-            note,
-            needed: needed(&elf).map_err(broken)?,
-            has_root,
-        })
+        let section = elf.section_by_name(note::SECTION).ok_or(Refusal::NoNote { section: note::SECTION })?;
+        let note = Note::parse(section.data().map_err(broken)?)
+            .map_err(|error| Refusal::BadNote { reason: error.to_string() })?;
+        let has_root =
+            elf.dynamic_symbols().any(|symbol| symbol.is_definition() && symbol.name() == Ok(ROOT_MODULE_LOADER_NAME));
+        Ok(Self { path: path.to_owned(), note, needed: needed(&elf).map_err(broken)?, has_root })
     }
 
     /// The names of its handlers.
@@ -99,18 +81,12 @@ impl LibraryFile {
 
     /// The handler that is called `name`, by its own name or its type's.
     pub fn handler(&self, name: &str) -> Result<&str, PluginError> {
-        let found = self
-            .note
-            .handlers
-            .iter()
-            .find(|handler| handler.name == name || handler.type_name == name);
-        found
-            .map(|handler| handler.name.as_str())
-            .ok_or_else(|| PluginError::NoSuchHandler {
-                path: self.path.clone(),
-                name: name.to_owned(),
-                found: self.handler_names(),
-            })
+        let found = self.note.handlers.iter().find(|handler| handler.name == name || handler.type_name == name);
+        found.map(|handler| handler.name.as_str()).ok_or_else(|| PluginError::NoSuchHandler {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            found: self.handler_names(),
+        })
     }
 }
 

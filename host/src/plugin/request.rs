@@ -12,7 +12,7 @@ use handler_sdk::abi::raw::RawRequest;
 pub struct Request {
     /// A UUID, also sent back to the client.
     pub id: String,
-    /// Header names in the client's letter case.
+    /// Header names in small letters.
     pub headers: Vec<(String, String)>,
     pub fields: Vec<Field>,
 }
@@ -42,10 +42,7 @@ impl Request {
             headers: self
                 .headers
                 .iter()
-                .map(|(name, value)| RawPair {
-                    name: RStr::from_str(name),
-                    value: RStr::from_str(value),
-                })
+                .map(|(name, value)| RawPair { name: RStr::from_str(name), value: RStr::from_str(value) })
                 .collect(),
             fields: self
                 .fields

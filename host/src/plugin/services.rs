@@ -30,12 +30,7 @@ pub struct Services {
 
 impl Services {
     pub fn new(name: ModelName, version: ModelVersion, model: ModelSource, metrics: HandlerMetrics) -> Self {
-        Self {
-            name,
-            version,
-            model,
-            metrics,
-        }
+        Self { name, version, model, metrics }
     }
 }
 
@@ -72,9 +67,6 @@ impl HostServices for Services {
 
 impl std::fmt::Debug for Services {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Services")
-            .field("model", &self.name)
-            .field("version", &self.version)
-            .finish_non_exhaustive()
+        f.debug_struct("Services").field("model", &self.name).field("version", &self.version).finish_non_exhaustive()
     }
 }

@@ -43,32 +43,20 @@ impl LibraryStore {
             path: parent.to_owned(),
             source,
         })?;
-        Ok(Self {
-            folder: Arc::new(folder),
-            next: Arc::new(AtomicU64::new(1)),
-        })
+        Ok(Self { folder: Arc::new(folder), next: Arc::new(AtomicU64::new(1)) })
     }
 
     /// Copies a library, and tells its digest, which is that of the copy.
     pub fn stage(&self, source: &Path) -> Result<StagedLibrary, PluginError> {
         let stem = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self
-            .folder
-            .path()
-            .join(format!("{stem}-{}-{number}.so", std::process::id()));
+        let path = self.folder.path().join(format!("{stem}-{}-{number}.so", std::process::id()));
         let digest = copy(source, &path).map_err(|error| PluginError::Io {
             what: "copy",
             path: source.to_owned(),
             source: error,
         })?;
-        Ok(StagedLibrary {
-            path,
-            source: source.to_owned(),
-            digest,
-            kept: false,
-            _folder: Arc::clone(&self.folder),
-        })
+        Ok(StagedLibrary { path, source: source.to_owned(), digest, kept: false, _folder: Arc::clone(&self.folder) })
     }
 }
 

@@ -35,15 +35,9 @@ pub fn run_child(parent: u32) -> anyhow::Result<()> {
     // The child must not outlive the server, not even one that ended before this line.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let parent = i32::try_from(parent).ok().and_then(Pid::from_raw);
-    anyhow::ensure!(
-        rustix::process::getppid() == parent,
-        "the server that started this trial is gone"
-    );
+    anyhow::ensure!(rustix::process::getppid() == parent, "the server that started this trial is gone");
     // Its crash needs no core file.
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none)?;
     let socket = take_socket().context("this command is for the server alone: use `sconce check`")?;
     let mut orders = String::new();
@@ -74,10 +68,9 @@ fn report(mut socket: &UnixStream, report: &Report) -> anyhow::Result<()> {
 
 fn try_out(orders: &Orders, socket: &UnixStream) -> anyhow::Result<Report> {
     let failed = |step, error| match error {
-        CallError::Failed(error) | CallError::Panicked(error) => Report::Failed {
-            step,
-            reason: error.log_text().to_owned(),
-        },
+        CallError::Failed(error) | CallError::Panicked(error) => {
+            Report::Failed { step, reason: error.log_text().to_owned() }
+        }
     };
     let begin = |step| report(socket, &Report::Begin(step));
     begin(Step::Open)?;
@@ -85,10 +78,7 @@ fn try_out(orders: &Orders, socket: &UnixStream) -> anyhow::Result<Report> {
         Ok(library) => Arc::new(library),
         Err(PluginError::Layout { reason, .. }) => return Ok(Report::Layout { reason }),
         Err(PluginError::Open { reason, .. }) => {
-            return Ok(Report::Failed {
-                step: Step::Open,
-                reason,
-            });
+            return Ok(Report::Failed { step: Step::Open, reason });
         }
         Err(error) => return Err(error.into()),
     };

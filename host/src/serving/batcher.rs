@@ -49,10 +49,7 @@ mod tests {
     fn a_batch_is_taken_when_it_is_full_or_old() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let policy = |size, delay| BatchPolicy {
-            size,
-            delay: Duration::from_millis(delay),
-        };
+        let policy = |size, delay| BatchPolicy { size, delay: Duration::from_millis(delay) };
         for (policy, now, waiting, oldest, expected) in [
             (policy(1, 100), at(0), 0, None, Decision::Wait),
             (policy(1, 100), at(0), 1, Some(at(0)), Decision::Take(1)),
@@ -63,11 +60,7 @@ mod tests {
             (policy(4, 100), at(10), 9, Some(at(0)), Decision::Take(4)),
             (policy(4, 0), at(0), 3, Some(at(0)), Decision::Take(3)),
         ] {
-            assert_eq!(
-                policy.decide(now, waiting, oldest),
-                expected,
-                "{policy:?}, {waiting} waiting"
-            );
+            assert_eq!(policy.decide(now, waiting, oldest), expected, "{policy:?}, {waiting} waiting");
         }
     }
 }

@@ -58,10 +58,18 @@ enum State {
     },
 }
 
+/// Whether an endpoint is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointState {
+    Loading,
+    Ready,
+    Failed,
+}
+
 /// What an endpoint is doing, for those who describe it.
 #[derive(Debug, Clone)]
 pub struct EndpointStatus {
-    pub state: &'static str,
+    pub state: EndpointState,
     /// Why it isn't served.
     pub error: Option<String>,
     pub generation: Option<GenerationId>,
@@ -87,23 +95,26 @@ impl Endpoint {
         }
     }
 
-    /// Takes a request in and waits for its answer.
+    /// Takes a request in and waits for its answer, for as long as the client does.
     ///
     /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
     pub async fn predict(&self, request: Request) -> Result<handler_sdk::Answer, ServeError> {
-        if matches!(*self.lock(), State::Failed { .. }) {
-            return Err(ServeError::NoWorker);
-        }
         let started = Instant::now();
         let (job, answer) = Job::new(request, self.settings.client_timeout);
+        let deadline = job.deadline;
         self.queue.push(job)?;
         self.metrics.request_accepted(&self.name, &self.version);
+        let done = match deadline {
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| ServeError::Expired)?
+            }
+            None => answer.await,
+        };
         // A worker that goes without a word drops its end.
-        let Done { reply, queued } = answer.await.map_err(|_| ServeError::WorkerDied)?;
+        let Done { reply, queued } = done.map_err(|_| ServeError::WorkerDied)?;
         if reply.is_ok() {
             let total = started.elapsed().as_micros();
-            self.metrics
-                .request_answered(&self.name, &self.version, total, queued.as_micros());
+            self.metrics.request_answered(&self.name, &self.version, total, queued.as_micros());
         }
         reply
     }
@@ -139,21 +150,12 @@ impl Endpoint {
     }
 
     pub fn status(&self) -> EndpointStatus {
-        let (state, error, generation) = match &*self.lock() {
-            State::Loading => ("LOADING", None, None),
-            State::Ready(generation) => ("READY", None, Some(Arc::clone(generation))),
-            State::Failed { reason, .. } => ("FAILED", Some(reason.clone()), None),
+        let (state, error, generation, workers) = match &*self.lock() {
+            State::Loading => (EndpointState::Loading, None, None, Vec::new()),
+            State::Ready(generation) => (EndpointState::Ready, None, Some(generation.id()), generation.workers()),
+            State::Failed { reason, .. } => (EndpointState::Failed, Some(reason.clone()), None, Vec::new()),
         };
-        EndpointStatus {
-            state,
-            error,
-            workers: generation
-                .as_ref()
-                .map(|generation| generation.workers())
-                .unwrap_or_default(),
-            generation: generation.map(|generation| generation.id()),
-            queue: self.queue.status(),
-        }
+        EndpointStatus { state, error, generation, workers, queue: self.queue.status() }
     }
 
     /// Whether the endpoint speaks for a healthy server: it is served, or on its way, or has failed only a while ago.
@@ -174,34 +176,38 @@ impl Endpoint {
 
     /// The generation serves from now on, unless the endpoint was closed meanwhile.
     pub(super) fn publish(&self, generation: Generation) {
-        if self.queue.is_closed() {
-            generation.drain();
+        let mut state = self.lock();
+        if matches!(*state, State::Loading) {
+            generation.open();
+            *state = State::Ready(Arc::new(generation));
         } else {
-            *self.lock() = State::Ready(Arc::new(generation));
+            drop(state);
+            generation.drain();
         }
     }
 
-    /// Nobody will serve; what waits is told so.
+    /// Nobody will serve; what waits, and whatever still comes, is told so.
     pub(super) fn fail(&self, reason: String) {
         *self.lock() = State::failed(reason);
         self.queue.refuse_all(&ServeError::NoWorker);
     }
 
-    pub(super) fn replace_late_workers(&self, now: Instant) {
+    /// Answers for handlers that hang, and replaces workers that are gone.
+    pub(super) fn look_after_workers(&self, now: Instant) {
         let generation = match &*self.lock() {
             State::Ready(generation) => Arc::clone(generation),
             State::Loading | State::Failed { .. } => return,
         };
-        generation.replace_late_workers(now);
+        if let Err(reason) = generation.look_after_workers(now) {
+            tracing::error!(model = %self.name, version = %self.version, "model no longer served: {reason}");
+            self.fail(reason);
+        }
     }
 
     /// Takes no further requests, answers those it has, then ends its workers. Blocks until that is done.
     pub(super) fn close(&self) {
-        self.queue.close();
-        let state = std::mem::replace(
-            &mut *self.lock(),
-            State::failed("the server is shutting down".to_owned()),
-        );
+        self.queue.close(ServeError::ShuttingDown);
+        let state = std::mem::replace(&mut *self.lock(), State::failed("the server is shutting down".to_owned()));
         if let State::Ready(generation) = state {
             generation.drain();
         }
@@ -215,9 +221,6 @@ impl Endpoint {
 
 impl State {
     fn failed(reason: String) -> Self {
-        Self::Failed {
-            reason,
-            since: Instant::now(),
-        }
+        Self::Failed { reason, since: Instant::now() }
     }
 }

@@ -58,26 +58,13 @@ pub enum LoadError {
     #[error(
         "{archive} wants the Python handler {handler:?}, and handlers here are native plugins: put a plugin named {name:?} into the plugins path, or pack the archive again with --handler and the name of a plugin ({cause})"
     )]
-    PythonHandler {
-        archive: PathBuf,
-        handler: String,
-        name: String,
-        cause: Box<PluginError>,
-    },
+    PythonHandler { archive: PathBuf, handler: String, name: String, cause: Box<PluginError> },
     #[error("the handler {handler:?} in {library} can't be initialised: {reason}")]
-    Initialize {
-        handler: String,
-        library: PathBuf,
-        reason: String,
-    },
+    Initialize { handler: String, library: PathBuf, reason: String },
     #[error(
         "the handler {handler:?} in {library} was not ready after {limit:?}: raise startupTimeout, or make initialize quicker"
     )]
-    StartupTimedOut {
-        handler: String,
-        library: PathBuf,
-        limit: Duration,
-    },
+    StartupTimedOut { handler: String, library: PathBuf, limit: Duration },
     #[error("version {version} of model {name} is served already: remove it first, or give this one another version")]
     AlreadyServed { name: ModelName, version: ModelVersion },
     #[error("the system gives no thread: {0}")]

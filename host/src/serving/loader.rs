@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::Generation;
 use super::LoadError;
 use super::endpoint::Endpoint;
+use super::generation::GenerationSize;
 use super::worker::WorkerPlan;
 use crate::archive::HandlerName;
 use crate::archive::HandlerRef;
@@ -92,17 +93,11 @@ impl Loader {
         let found = self.find(package)?;
         let staged = self.libraries.stage(&found.library)?;
         let file = LibraryFile::read_staged(&staged)?;
-        judge(&file, &self.build).map_err(|refusal| PluginError::Refused {
-            path: found.library.clone(),
-            refusal,
-        })?;
+        judge(&file, &self.build).map_err(|refusal| PluginError::Refused { path: found.library.clone(), refusal })?;
         let handler = file.handler(&found.handler)?.to_owned();
         let settings = endpoint.settings();
         let weights = package.serialized_file()?;
-        let model = weights
-            .as_deref()
-            .map(|path| self.model(path, settings.device))
-            .transpose()?;
+        let model = weights.as_deref().map(|path| self.model(path, settings.device)).transpose()?;
         let context = context(endpoint, model.as_deref());
         let request = CanaryRequest {
             handler: handler.clone(),
@@ -127,16 +122,22 @@ impl Loader {
             policy: settings.batch,
             response_timeout: settings.response_timeout,
         };
-        Generation::start(plan, endpoint.queue(), settings.min_workers, settings.startup_timeout)
+        let size = GenerationSize {
+            workers: settings.min_workers,
+            startup_timeout: settings.startup_timeout,
+            max_retry_timeout: settings.max_retry_timeout,
+        };
+        Generation::start(plan, endpoint.queue(), size)
     }
 
     fn find(&self, package: &Package) -> Result<Found, LoadError> {
         let named = match package.handler()? {
             Some(handler) => handler,
             None => {
-                let default = self.default_handler.as_deref().ok_or_else(|| LoadError::NoHandler {
-                    archive: package.source.clone(),
-                })?;
+                let default = self
+                    .default_handler
+                    .as_deref()
+                    .ok_or_else(|| LoadError::NoHandler { archive: package.source.clone() })?;
                 HandlerName::parse(default, HandlerRuntime::default())?
             }
         };
@@ -147,10 +148,7 @@ impl Loader {
                 Ok(Found { library, handler })
             }
             HandlerRef::Plugin(name) => match self.catalogue.find(name) {
-                Ok(file) => Ok(Found {
-                    library: file.path,
-                    handler: name.clone(),
-                }),
+                Ok(file) => Ok(Found { library: file.path, handler: name.clone() }),
                 Err(cause) if named.named_python => Err(LoadError::PythonHandler {
                     archive: package.source.clone(),
                     handler: named.text.clone(),
@@ -164,10 +162,7 @@ impl Loader {
 
     fn model(&self, path: &Path, device: Device) -> Result<Arc<dyn Model>, LoadError> {
         let device = self.runtime.device(device)?;
-        let key = ModelKey {
-            digest: digest(path)?,
-            device,
-        };
+        let key = ModelKey { digest: digest(path)?, device };
         Ok(self.models.get(&key, path)?)
     }
 }
@@ -191,18 +186,12 @@ fn context(endpoint: &Endpoint, model: Option<&dyn Model>) -> ContextInfo {
         device: settings.device.to_string(),
         model_kind: model.map(Model::kind),
         properties: properties.into_iter().collect(),
-        config: package
-            .config
-            .as_ref()
-            .map_or(Value::Null, |config| config.value.clone()),
+        config: package.config.as_ref().map_or(Value::Null, |config| config.value.clone()),
     }
 }
 
 fn digest(path: &Path) -> Result<Digest, ModelError> {
-    let fail = |error: std::io::Error| ModelError::Read {
-        path: PathBuf::from(path),
-        reason: error.to_string(),
-    };
+    let fail = |error: std::io::Error| ModelError::Read { path: PathBuf::from(path), reason: error.to_string() };
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(path).map_err(fail)?).map_err(fail)?;
     Ok(Digest(*hasher.finalize().as_bytes()))

@@ -15,6 +15,7 @@ mod worker;
 
 pub use batcher::BatchPolicy;
 pub use endpoint::Endpoint;
+pub use endpoint::EndpointState;
 pub use endpoint::EndpointStatus;
 pub use error::LoadError;
 pub use error::LookupError;

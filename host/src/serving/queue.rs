@@ -7,7 +7,7 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -26,8 +26,19 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     jobs: VecDeque<Job>,
-    closed: bool,
+    /// What is said to every further job.
+    refusing: Option<ServeError>,
 }
+
+/// Whether the workers of a generation take batches; changed only by [`Queue::open_gate`] and [`Queue::shut_gate`], which wake them.
+#[derive(Debug, Default)]
+pub(super) struct Gate(AtomicU8);
+
+/// Before the generation is published.
+const NOT_YET: u8 = 0;
+const OPEN: u8 = 1;
+/// The workers are to end.
+const SHUT: u8 = 2;
 
 /// How full a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,23 +51,21 @@ pub struct QueueStatus {
 
 impl Queue {
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            capacity,
-        }
+        Self { state: Mutex::default(), changed: Condvar::new(), capacity }
     }
 
     /// Takes a job in, or says why not.
     pub(super) fn push(&self, job: Job) -> Result<(), ServeError> {
         let mut state = self.lock();
-        if state.closed {
-            return Err(ServeError::ShuttingDown);
+        if let Some(error) = &state.refusing {
+            return Err(error.clone());
         }
         if state.jobs.len() >= self.capacity {
-            return Err(ServeError::QueueFull {
-                capacity: self.capacity,
-            });
+            // Places that nobody waits for any more are free.
+            state.drop_unwanted(Instant::now());
+        }
+        if state.jobs.len() >= self.capacity {
+            return Err(ServeError::QueueFull { capacity: self.capacity });
         }
         state.jobs.push_back(job);
         drop(state);
@@ -64,21 +73,27 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for a batch. `None` once `stop` is set, or once the queue is closed and empty.
+    /// Waits for a batch. `None` once the gate is shut, or once the queue refuses further jobs and is empty.
     ///
     /// What nobody waits for any more is left out: jobs whose client has gone are dropped, those past their deadline answered so.
-    pub(super) fn take(&self, policy: BatchPolicy, stop: &AtomicBool) -> Option<Vec<Job>> {
+    pub(super) fn take(&self, policy: BatchPolicy, gate: &Gate) -> Option<Vec<Job>> {
         let mut state = self.lock();
         loop {
-            if stop.load(Ordering::Acquire) {
-                return None;
+            match gate.0.load(Ordering::Acquire) {
+                SHUT => return None,
+                NOT_YET => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                _ => {}
             }
+            let closed = state.refusing.is_some();
             let now = Instant::now();
             state.drop_unwanted(now);
             let oldest = state.jobs.front().map(|job| job.arrived);
             let decision = match policy.decide(now, state.jobs.len(), oldest) {
                 // Nothing more will come to wait for.
-                Decision::WaitUntil(_) if state.closed => Decision::Take(state.jobs.len()),
+                Decision::WaitUntil(_) if closed => Decision::Take(state.jobs.len()),
                 decision => decision,
             };
             state = match decision {
@@ -89,7 +104,7 @@ impl Queue {
                     }
                     return Some(jobs);
                 }
-                Decision::Wait if state.closed => return None,
+                Decision::Wait if closed => return None,
                 Decision::Wait => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Decision::WaitUntil(end) => {
                     let waited = self.changed.wait_timeout(state, end - now);
@@ -99,35 +114,43 @@ impl Queue {
         }
     }
 
-    /// Wakes every worker, so that it sees that it is to stop.
-    pub(super) fn wake_all(&self) {
-        // Under the lock: a worker that has looked at its flag and not yet begun to wait must not miss this.
+    /// Lets the workers behind this gate take batches.
+    pub(super) fn open_gate(&self, gate: &Gate) {
+        self.turn(gate, OPEN);
+    }
+
+    /// Ends the workers behind this gate, each after the batch it has in hand.
+    pub(super) fn shut_gate(&self, gate: &Gate) {
+        self.turn(gate, SHUT);
+    }
+
+    fn turn(&self, gate: &Gate, to: u8) {
+        // Under the lock: a worker that has looked at the gate and not yet begun to wait must not miss this.
         let _state = self.lock();
+        gate.0.store(to, Ordering::Release);
         self.changed.notify_all();
     }
 
-    /// Takes no further jobs; what waits is still served.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
+    /// Refuses further jobs with this error; what waits is still served.
+    pub(super) fn close(&self, error: ServeError) {
+        self.lock().refusing = Some(error);
         self.changed.notify_all();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
-    /// Answers all that waits with an error.
+    /// Refuses further jobs, and answers what waits with the same error.
     pub(super) fn refuse_all(&self, error: &ServeError) {
-        let jobs: Vec<Job> = self.lock().jobs.drain(..).collect();
+        let jobs = {
+            let mut state = self.lock();
+            state.refusing = Some(error.clone());
+            std::mem::take(&mut state.jobs)
+        };
+        self.changed.notify_all();
         jobs.into_iter().for_each(|job| job.refuse(error.clone()));
     }
 
     pub(super) fn status(&self) -> QueueStatus {
         let waiting = self.lock().jobs.len();
-        QueueStatus {
-            remaining: self.capacity.saturating_sub(waiting),
-            waiting,
-        }
+        QueueStatus { remaining: self.capacity.saturating_sub(waiting), waiting }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -158,13 +181,41 @@ mod tests {
     use super::*;
     use crate::serving::Request;
 
-    const ONE: BatchPolicy = BatchPolicy {
-        size: 1,
-        delay: Duration::ZERO,
-    };
+    const ONE: BatchPolicy = BatchPolicy { size: 1, delay: Duration::ZERO };
 
     fn job(limit: Option<Duration>) -> (Job, tokio::sync::oneshot::Receiver<crate::serving::job::Done>) {
         Job::new(Request::default(), limit)
+    }
+
+    fn open(queue: &Queue) -> Gate {
+        let gate = Gate::default();
+        queue.open_gate(&gate);
+        gate
+    }
+
+    #[test]
+    fn nothing_is_taken_before_the_gate_opens() {
+        let queue = Arc::new(Queue::new(9));
+        let gate = Arc::new(Gate::default());
+        let (waiting, _reply) = job(None);
+        queue.push(waiting).unwrap();
+        let worker = {
+            let (queue, gate) = (Arc::clone(&queue), Arc::clone(&gate));
+            std::thread::spawn(move || queue.take(ONE, &gate).map(|jobs| jobs.len()))
+        };
+        assert_eq!(queue.status().waiting, 1);
+        queue.open_gate(&gate);
+        assert_eq!(worker.join().unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_failed_endpoint_lets_nobody_wait() {
+        let queue = Queue::new(9);
+        let (waiting, mut reply) = job(None);
+        queue.push(waiting).unwrap();
+        queue.refuse_all(&ServeError::NoWorker);
+        assert!(matches!(reply.try_recv().unwrap().reply, Err(ServeError::NoWorker)));
+        assert_eq!(queue.push(job(None).0), Err(ServeError::NoWorker));
     }
 
     #[test]
@@ -174,13 +225,7 @@ mod tests {
         let (second, _second_reply) = job(None);
         queue.push(first).unwrap();
         assert_eq!(queue.push(second), Err(ServeError::QueueFull { capacity: 1 }));
-        assert_eq!(
-            queue.status(),
-            QueueStatus {
-                remaining: 0,
-                waiting: 1
-            }
-        );
+        assert_eq!(queue.status(), QueueStatus { remaining: 0, waiting: 1 });
     }
 
     #[test]
@@ -188,12 +233,9 @@ mod tests {
         let queue = Queue::new(9);
         let (first, _reply) = job(None);
         queue.push(first).unwrap();
-        queue.close();
-        let go_on = AtomicBool::new(false);
-        let patient = BatchPolicy {
-            size: 8,
-            delay: Duration::from_secs(3600),
-        };
+        queue.close(ServeError::ShuttingDown);
+        let go_on = open(&queue);
+        let patient = BatchPolicy { size: 8, delay: Duration::from_secs(3600) };
         assert_eq!(queue.take(patient, &go_on).unwrap().len(), 1);
         assert!(queue.take(patient, &go_on).is_none());
         assert_eq!(queue.push(job(None).0), Err(ServeError::ShuttingDown));
@@ -209,27 +251,23 @@ mod tests {
         for job in [gone, expired, wanted] {
             queue.push(job).unwrap();
         }
-        assert_eq!(queue.take(ONE, &AtomicBool::new(false)).unwrap().len(), 1);
+        assert_eq!(queue.take(ONE, &open(&queue)).unwrap().len(), 1);
         assert_eq!(queue.status().waiting, 0);
-        assert!(matches!(
-            expired_reply.try_recv().unwrap().reply,
-            Err(ServeError::Expired)
-        ));
+        assert!(matches!(expired_reply.try_recv().unwrap().reply, Err(ServeError::Expired)));
     }
 
     #[test]
     fn a_stopped_worker_leaves_the_jobs_to_the_next() {
         let queue = Arc::new(Queue::new(9));
-        let stop = Arc::new(AtomicBool::new(false));
+        let gate = Arc::new(Gate::default());
         let worker = {
-            let (queue, stop) = (Arc::clone(&queue), Arc::clone(&stop));
-            std::thread::spawn(move || queue.take(ONE, &stop).map(|jobs| jobs.len()))
+            let (queue, gate) = (Arc::clone(&queue), Arc::clone(&gate));
+            std::thread::spawn(move || queue.take(ONE, &gate).map(|jobs| jobs.len()))
         };
-        stop.store(true, Ordering::Release);
-        queue.wake_all();
+        queue.shut_gate(&gate);
         assert_eq!(worker.join().unwrap(), None);
         let (waiting, _reply) = job(None);
         queue.push(waiting).unwrap();
-        assert_eq!(queue.take(ONE, &AtomicBool::new(false)).unwrap().len(), 1);
+        assert_eq!(queue.take(ONE, &open(&queue)).unwrap().len(), 1);
     }
 }

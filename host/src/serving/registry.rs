@@ -1,8 +1,12 @@
 //! All that is served, by name and version: the verbs that HTTP and file watching call.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::Condvar;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -29,6 +33,8 @@ pub struct Registry {
     /// Read without a lock by every request; replaced as a whole by the few that change it.
     models: ArcSwap<Models>,
     changing: Mutex<()>,
+    closed: Mutex<bool>,
+    closing: Condvar,
     loader: Loader,
     config: ServerConfig,
     machine: Machine,
@@ -54,20 +60,21 @@ pub struct StartupModel {
     pub package: Package,
 }
 
-/// The watchdog looks this often within one response timeout, and at least once a second.
+/// Workers are looked after this often within the shortest response timeout.
 const LOOKS_PER_TIMEOUT: u32 = 10;
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 // === impl Registry ===
 
 impl Registry {
     pub fn new(loader: Loader, config: ServerConfig, cores: usize) -> Self {
-        let machine = Machine {
-            cores,
-            cuda_devices: loader.runtime.cuda_devices,
-        };
+        let machine = Machine { cores, cuda_devices: loader.runtime.cuda_devices };
         Self {
             models: ArcSwap::default(),
             changing: Mutex::default(),
+            closed: Mutex::default(),
+            closing: Condvar::new(),
             loader,
             config,
             machine,
@@ -85,10 +92,7 @@ impl Registry {
             .endpoints
             .get(&wanted)
             .cloned()
-            .ok_or_else(|| LookupError::Version {
-                name: name.to_owned(),
-                version: wanted.to_string(),
-            })
+            .ok_or_else(|| LookupError::Version { name: name.to_owned(), version: wanted.to_string() })
     }
 
     /// All versions of a model.
@@ -103,10 +107,7 @@ impl Registry {
     /// The default version of every model, by name.
     pub fn list(&self) -> Vec<Arc<Endpoint>> {
         let models = self.models.load();
-        models
-            .values()
-            .filter_map(|versions| versions.endpoints.get(&versions.default).cloned())
-            .collect()
+        models.values().filter_map(|versions| versions.endpoints.get(&versions.default).cloned()).collect()
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -127,16 +128,8 @@ impl Registry {
         for warning in package.config.iter().flat_map(|config| &config.warnings) {
             tracing::warn!(model = %name, "{warning}");
         }
-        let by_models = self
-            .config
-            .models
-            .get(name.as_str())
-            .and_then(|versions| versions.get(version.as_str()));
-        let archive = package
-            .config
-            .as_ref()
-            .map(|config| config.settings.clone())
-            .unwrap_or_default();
+        let by_models = self.config.models.get(name.as_str()).and_then(|versions| versions.get(version.as_str()));
+        let archive = package.config.as_ref().map(|config| config.settings.clone()).unwrap_or_default();
         let source = EndpointSource {
             settings: EndpointSettings::resolve(&archive, by_models, &self.config, self.machine),
             url: model.url,
@@ -146,10 +139,9 @@ impl Registry {
         };
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut models = Models::clone(&self.models.load());
-        let versions = models.entry(name.clone()).or_insert_with(|| Versions {
-            default: version.clone(),
-            endpoints: BTreeMap::new(),
-        });
+        let versions = models
+            .entry(name.clone())
+            .or_insert_with(|| Versions { default: version.clone(), endpoints: BTreeMap::new() });
         if versions.endpoints.contains_key(&version) {
             return Err(LoadError::AlreadyServed { name, version });
         }
@@ -163,17 +155,21 @@ impl Registry {
     ///
     /// Each is loaded on a thread of its own, which ends afterwards: a library's start-up code runs on it.
     pub fn load_all(&self, endpoints: &[Arc<Endpoint>]) {
-        let (start, places) = mpsc::sync_channel(self.machine.cores.max(1));
+        let (enter, places) = mpsc::sync_channel(self.machine.cores.max(1));
         let places = Mutex::new(places);
         std::thread::scope(|scope| {
             for endpoint in endpoints {
                 // Waits while all places are taken; the receiver lives until the scope's end.
-                let _ = start.send(());
-                let places = &places;
+                let _ = enter.send(());
+                let place = Place(&places);
                 let thread = std::thread::Builder::new().name(format!("load {}", endpoint.name()));
                 let loading = thread.spawn_scoped(scope, move || {
-                    self.load(endpoint);
-                    let _ = places.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let _place = place;
+                    if catch_unwind(AssertUnwindSafe(|| self.load(endpoint))).is_err() {
+                        let error = LoadError::Panicked { what: "loading the model" };
+                        tracing::error!(model = %endpoint.name(), %error, "model not served");
+                        endpoint.fail(error.to_string());
+                    }
                 });
                 if let Err(error) = loading {
                     endpoint.fail(LoadError::Thread(error).to_string());
@@ -198,25 +194,26 @@ impl Registry {
         }
     }
 
-    /// Answers for handlers that take too long, for as long as it is polled.
-    pub async fn watch(&self) {
-        loop {
+    /// Answers for handlers that hang and replaces workers that are gone, until the registry is closed. Blocks: call it on a thread of its own.
+    pub fn look_after_workers(&self) {
+        let mut closed = self.lock_closed();
+        while !*closed {
             let endpoints = self.endpoints();
-            let shortest = endpoints
-                .iter()
-                .map(|endpoint| endpoint.settings().response_timeout)
-                .min();
-            let pause = shortest.map_or(Duration::from_secs(1), |limit| limit / LOOKS_PER_TIMEOUT);
-            tokio::time::sleep(pause.clamp(Duration::from_millis(10), Duration::from_secs(1))).await;
-            let now = Instant::now();
-            for endpoint in endpoints {
-                endpoint.replace_late_workers(now);
+            let shortest = endpoints.iter().map(|endpoint| endpoint.settings().response_timeout).min();
+            let pause =
+                shortest.map_or(LONGEST_LOOK, |limit| limit / LOOKS_PER_TIMEOUT).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+            closed = self.closing.wait_timeout(closed, pause).unwrap_or_else(PoisonError::into_inner).0;
+            if !*closed {
+                let now = Instant::now();
+                endpoints.iter().for_each(|endpoint| endpoint.look_after_workers(now));
             }
         }
     }
 
     /// Takes no further requests and waits until every one that was taken in is answered. Blocks.
     pub fn close(&self) {
+        *self.lock_closed() = true;
+        self.closing.notify_all();
         let endpoints = self.endpoints();
         std::thread::scope(|scope| {
             for endpoint in &endpoints {
@@ -225,11 +222,21 @@ impl Registry {
         });
     }
 
+    fn lock_closed(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let models = self.models.load();
-        models
-            .values()
-            .flat_map(|versions| versions.endpoints.values().cloned())
-            .collect()
+        models.values().flat_map(|versions| versions.endpoints.values().cloned()).collect()
+    }
+}
+
+/// One of the places for loading; given back when it is dropped.
+struct Place<'a>(&'a Mutex<mpsc::Receiver<()>>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).recv();
     }
 }

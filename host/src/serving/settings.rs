@@ -45,9 +45,7 @@ impl EndpointSettings {
     ) -> Self {
         let none = ModelDefaults::default();
         let models = models.unwrap_or(&none);
-        let gpus = server
-            .number_of_gpu
-            .map_or(machine.cuda_devices, |limit| limit.min(machine.cuda_devices));
+        let gpus = server.number_of_gpu.map_or(machine.cuda_devices, |limit| limit.min(machine.cuda_devices));
         let wants_gpu = archive.device_type != Some(DeviceType::Cpu) && gpus > 0;
         let device = if wants_gpu {
             let first = archive.device_ids.as_ref().and_then(|ids| ids.first());
@@ -55,21 +53,17 @@ impl EndpointSettings {
         } else {
             Device::Cpu
         };
-        let default_workers = server
-            .default_workers_per_model
-            .unwrap_or(if wants_gpu { gpus } else { machine.cores });
-        let (min_workers, max_workers) = pair(archive.min_workers, archive.max_workers)
-            .or_else(|| pair(models.min_workers, models.max_workers))
+        let default_workers = server.default_workers_per_model.unwrap_or(if wants_gpu { gpus } else { machine.cores });
+        let (min_workers, max_workers) = archive
+            .workers()
+            .or_else(|| models.min_workers.map(|min| (min, models.max_workers.unwrap_or(min).max(min))))
             .unwrap_or((default_workers, default_workers));
         Self {
             min_workers,
             max_workers,
             batch: BatchPolicy {
                 size: archive.batch_size.or(models.batch_size).unwrap_or(1),
-                delay: archive
-                    .max_batch_delay
-                    .or(models.max_batch_delay)
-                    .unwrap_or(DEFAULT_BATCH_DELAY),
+                delay: archive.max_batch_delay.or(models.max_batch_delay).unwrap_or(DEFAULT_BATCH_DELAY),
             },
             response_timeout: archive
                 .response_timeout
@@ -92,20 +86,11 @@ const DEFAULT_MAX_RETRY_TIMEOUT: Duration = Duration::from_secs(300);
 
 const DEFAULT_BATCH_DELAY: Duration = Duration::from_millis(100);
 
-/// One of the two alone stands for both.
-fn pair(min: Option<usize>, max: Option<usize>) -> Option<(usize, usize)> {
-    let min = min.or(max)?.max(1);
-    Some((min, max.unwrap_or(min).max(min)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MACHINE: Machine = Machine {
-        cores: 4,
-        cuda_devices: 0,
-    };
+    const MACHINE: Machine = Machine { cores: 4, cuda_devices: 0 };
 
     #[test]
     fn the_archive_wins_over_models_over_defaults() {
@@ -117,45 +102,26 @@ mod tests {
         assert_eq!((plain.min_workers, plain.batch.size, plain.queue_capacity), (4, 1, 100));
         assert_eq!(plain.device, Device::Cpu);
 
-        let models = ModelDefaults {
-            batch_size: Some(8),
-            min_workers: Some(2),
-            ..ModelDefaults::default()
-        };
+        let models = ModelDefaults { batch_size: Some(8), min_workers: Some(2), ..ModelDefaults::default() };
         let by_models = resolve(&ModelSettings::default(), Some(&models));
-        assert_eq!(
-            (by_models.min_workers, by_models.max_workers, by_models.batch.size),
-            (2, 2, 8)
-        );
+        assert_eq!((by_models.min_workers, by_models.max_workers, by_models.batch.size), (2, 2, 8));
 
         let archive = ModelSettings {
             batch_size: Some(16),
+            min_workers: Some(3),
             max_workers: Some(3),
             ..ModelSettings::default()
         };
         let by_archive = resolve(&archive, Some(&models));
-        assert_eq!(
-            (by_archive.min_workers, by_archive.max_workers, by_archive.batch.size),
-            (3, 3, 16)
-        );
+        assert_eq!((by_archive.min_workers, by_archive.max_workers, by_archive.batch.size), (3, 3, 16));
     }
 
     #[test]
     fn a_gpu_is_used_where_there_is_one_and_nobody_objects() {
-        let gpus = Machine {
-            cuda_devices: 2,
-            ..MACHINE
-        };
+        let gpus = Machine { cuda_devices: 2, ..MACHINE };
         let device = |device_type, device_ids: Option<Vec<u32>>, number_of_gpu| {
-            let archive = ModelSettings {
-                device_type,
-                device_ids,
-                ..ModelSettings::default()
-            };
-            let server = ServerConfig {
-                number_of_gpu,
-                ..ServerConfig::default()
-            };
+            let archive = ModelSettings { device_type, device_ids, ..ModelSettings::default() };
+            let server = ServerConfig { number_of_gpu, ..ServerConfig::default() };
             EndpointSettings::resolve(&archive, None, &server, gpus).device
         };
         assert_eq!(device(None, None, None), Device::Cuda(0));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -23,6 +22,7 @@ use super::batcher::BatchPolicy;
 use super::job::Job;
 use super::job::Reply;
 use super::job::ReplyTo;
+use super::queue::Gate;
 use super::queue::Queue;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
@@ -108,7 +108,7 @@ impl Worker {
         number: usize,
         plan: Arc<WorkerPlan>,
         queue: Arc<Queue>,
-        stop: Arc<AtomicBool>,
+        gate: Arc<Gate>,
         ready: mpsc::Sender<Result<(), NotMade>>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -120,23 +120,15 @@ impl Worker {
         let name = format!("{}-{number}", plan.model);
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let mut work = Work {
-                plan,
-                shared: of_thread,
-                instance: None,
-            };
-            work.run(&queue, &stop, &ready);
+            let mut work = Work { plan, shared: of_thread, instance: None };
+            work.run(&queue, &gate, &ready);
             // The object is dropped here, on the thread that made it.
         })?;
         Ok(Self { shared, thread })
     }
 
     pub(super) fn status(&self) -> WorkerStatus {
-        WorkerStatus {
-            number: self.shared.number,
-            started: self.shared.started,
-            state: self.shared.state(),
-        }
+        WorkerStatus { number: self.shared.number, started: self.shared.started, state: self.shared.state() }
     }
 
     pub(super) fn number(&self) -> usize {
@@ -159,17 +151,16 @@ impl Worker {
         true
     }
 
-    /// Waits for the thread's end, or until one step of it has taken longer than `limit`; `false` where it was left behind.
+    /// Waits for the thread's end, or until one step of it (a batch, making the handler, dropping it) has taken longer than `limit`; `false` where it was left behind.
     pub(super) fn join(self, limit: Duration) -> bool {
-        let begun = Instant::now();
+        let mut since = Instant::now();
         while !self.thread.is_finished() {
             let now = Instant::now();
-            let left_behind = match self.shared.state() {
-                WorkerState::Stuck => true,
-                WorkerState::Loading => now.saturating_duration_since(begun) >= limit,
-                WorkerState::Ready | WorkerState::Ended => self.give_up_if_late(now, limit),
-            };
-            if left_behind {
+            if self.has_batch() {
+                since = now;
+            }
+            let is_late = now.saturating_duration_since(since) >= limit || self.give_up_if_late(now, limit);
+            if is_late || self.shared.state() == WorkerState::Stuck {
                 return false;
             }
             std::thread::park_timeout(JOIN_PAUSE);
@@ -178,12 +169,31 @@ impl Worker {
         true
     }
 
-    /// Whether the thread was late and has come back since, so that it can be joined.
-    pub(super) fn has_come_back(&self) -> bool {
-        self.shared.state() == WorkerState::Stuck && self.thread.is_finished()
+    fn has_batch(&self) -> bool {
+        self.shared.lock().is_some()
     }
 
-    /// Waits for a thread that has come back.
+    /// Whether its handler wasn't made in time; from then on it counts as stuck.
+    pub(super) fn is_late_to_start(&self, limit: Duration) -> bool {
+        let late = self.shared.state() == WorkerState::Loading
+            && self.shared.started.elapsed().is_ok_and(|elapsed| elapsed >= limit);
+        if late {
+            self.shared.set(WorkerState::Stuck);
+        }
+        late
+    }
+
+    /// Whether it serves, or is about to.
+    pub(super) fn is_at_work(&self) -> bool {
+        !self.thread.is_finished() && matches!(self.shared.state(), WorkerState::Loading | WorkerState::Ready)
+    }
+
+    /// Whether the thread has ended, so that it can be joined.
+    pub(super) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Joins a thread that has ended.
     pub(super) fn join_finished(self) {
         if self.thread.join().is_err() {
             tracing::error!(worker = self.shared.number, "a worker thread panicked; this is a bug");
@@ -194,16 +204,16 @@ impl Worker {
 // === impl Work ===
 
 impl Work {
-    fn run(&mut self, queue: &Queue, stop: &AtomicBool, ready: &mpsc::Sender<Result<(), NotMade>>) {
+    fn run(&mut self, queue: &Queue, gate: &Gate, ready: &mpsc::Sender<Result<(), NotMade>>) {
         let made = self.make_instance();
         let is_made = made.is_ok();
         if is_made {
             self.shared.set(WorkerState::Ready);
         }
-        // Whoever started the worker may have stopped waiting; then `stop` is set too.
+        // Whoever started the worker may have stopped waiting; then the gate is shut too.
         let _ = ready.send(made);
         if is_made {
-            while let Some(jobs) = queue.take(self.plan.policy, stop) {
+            while let Some(jobs) = queue.take(self.plan.policy, gate) {
                 if !self.serve(jobs) {
                     return;
                 }
@@ -215,10 +225,8 @@ impl Work {
     /// Answers a batch; `false` where the watchdog has answered it, so that this worker has been replaced.
     fn serve(&mut self, jobs: Vec<Job>) -> bool {
         let now = Instant::now();
-        let (requests, waiting): (Vec<Request>, Vec<_>) = jobs
-            .into_iter()
-            .map(|job| (job.request, (job.reply, now.saturating_duration_since(job.arrived))))
-            .unzip();
+        let (requests, waiting): (Vec<Request>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.request, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
         *self.shared.lock() = Some(InHand { since: now, waiting });
         let replies = self.answer(&requests.iter().collect::<Vec<_>>());
         let Some(batch) = self.shared.lock().take() else {
@@ -231,13 +239,24 @@ impl Work {
     }
 
     /// One reply for each request. Where a call of several fails as a whole, each is tried alone, so that only the culprit fails.
+    ///
+    /// Empty where the watchdog has answered the batch meanwhile: nobody waits for more.
     fn answer(&mut self, requests: &[&Request]) -> Vec<Reply> {
-        if let Some(batch) = self.shared.lock().as_mut() {
-            batch.since = Instant::now();
+        match self.shared.lock().as_mut() {
+            Some(batch) => batch.since = Instant::now(),
+            None => return Vec::new(),
         }
         let (outcomes, result) = match self.call(requests) {
             Ok(called) => called,
-            Err(error) => return vec![Err(ServeError::Handler(error)); requests.len()],
+            Err(error) => {
+                let plan = &self.plan;
+                tracing::error!(
+                    model = %plan.model, version = %plan.version, generation = %plan.generation, worker = self.shared.number,
+                    %error, "no fresh handler object could be made; the next batch tries again"
+                );
+                let error = HandlerError::new(error.log_text());
+                return vec![Err(ServeError::Handler(error)); requests.len()];
+            }
         };
         let failure = result.err().map(|error| self.take_failure(error, requests.len()));
         outcomes
@@ -256,10 +275,8 @@ impl Work {
         if self.instance.is_none() {
             self.make_instance()?;
         }
-        let instance = self
-            .instance
-            .as_mut()
-            .ok_or_else(|| HandlerError::new("there is no handler object; this is a bug"))?;
+        let instance =
+            self.instance.as_mut().ok_or_else(|| HandlerError::new("there is no handler object; this is a bug"))?;
         let _mode = InferenceMode::enter();
         Ok(instance.handle(requests, &self.plan.services))
     }
@@ -286,7 +303,7 @@ impl Work {
             CallError::Failed(error) => (error, "the handler failed"),
             CallError::Panicked(error) => {
                 self.instance = None;
-                (error, "the handler panicked and was replaced by a fresh object")
+                (error, "the handler panicked; a fresh object takes its place")
             }
         };
         let plan = &self.plan;
@@ -312,7 +329,10 @@ impl Work {
 /// A device without memory is told apart by the words of libtorch's error: it has no other mark.
 fn classify(error: HandlerError) -> ServeError {
     let text = error.log_text();
-    if text.contains("CUDA") || text.contains("out of memory") || text.contains("can't allocate memory") {
+    // What the handler worded for the client stands as it is.
+    if error.is_worded() {
+        ServeError::Handler(error)
+    } else if text.contains("CUDA") || text.contains("out of memory") || text.contains("can't allocate memory") {
         ServeError::OutOfResources(error)
     } else {
         ServeError::Handler(error)

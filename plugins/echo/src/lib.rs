@@ -25,11 +25,7 @@ mod tests {
     #[test]
     fn every_request_gets_its_own_body_back() {
         let mut echo = Host::new().start::<Echo>().unwrap();
-        let answers = echo.handle(&[
-            Request::body("one"),
-            Request::default().field("data", "two"),
-            Request::body(""),
-        ]);
+        let answers = echo.handle(&[Request::body("one"), Request::default().field("data", "two"), Request::body("")]);
         let bodies: Vec<_> = answers.into_iter().map(|answer| answer.unwrap().body).collect();
         assert_eq!(bodies, [b"one".to_vec(), b"two".to_vec(), Vec::new()]);
     }

@@ -41,9 +41,7 @@ impl Handler for MnistDigitClassifier {
     }
 
     fn inference(&self, inputs: Vec<Tensor>, context: &Context) -> Result<Vec<Output>> {
-        self.model
-            .forward(Tensor::stack(&inputs)?, context)?
-            .split(inputs.len())
+        self.model.forward(Tensor::stack(&inputs)?, context)?.split(inputs.len())
     }
 
     fn postprocess(&self, output: Output, _: &Context) -> Result<Response> {

@@ -30,10 +30,8 @@ impl Net {
             fc1: Layer::new(weights, "fc1", &[128, 9216])?,
             fc2: Layer::new(weights, "fc2", &[10, 128])?,
         };
-        let left_over: Vec<&str> = weights
-            .names()
-            .filter(|name| !["conv1", "conv2", "fc1", "fc2"].contains(&layer_of(name)))
-            .collect();
+        let left_over: Vec<&str> =
+            weights.names().filter(|name| !["conv1", "conv2", "fc1", "fc2"].contains(&layer_of(name))).collect();
         if left_over.is_empty() {
             return Ok(net);
         }
@@ -92,7 +90,5 @@ fn tensor(weights: &Weights, name: &str, shape: &[i64]) -> Result<tch::Tensor> {
 }
 
 fn layer_of(name: &str) -> &str {
-    name.strip_suffix(".weight")
-        .or_else(|| name.strip_suffix(".bias"))
-        .unwrap_or_default()
+    name.strip_suffix(".weight").or_else(|| name.strip_suffix(".bias")).unwrap_or_default()
 }

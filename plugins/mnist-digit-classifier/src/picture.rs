@@ -49,10 +49,7 @@ pub(crate) fn numbers(field: &Field<'_>, shape: &[i64]) -> Result<Option<Tensor>
     }
     let tensor = field.tensor()?;
     if tensor.shape() != shape {
-        return Err(refusal(
-            field,
-            &format!("holds lists of shape {:?}, not {shape:?}", tensor.shape()),
-        ));
+        return Err(refusal(field, &format!("holds lists of shape {:?}, not {shape:?}", tensor.shape())));
     }
     if !tensor.to_f64()?.into_iter().all(f64::is_finite) {
         return Err(refusal(field, "holds a number that is too large for float32"));
@@ -71,11 +68,7 @@ pub(crate) fn open(field: &Field<'_>) -> Result<GrayImage> {
         Err(_) => match from_base64(field).map(|bytes| (image::guess_format(&bytes), bytes)) {
             Some((Ok(format), bytes)) => decode(&bytes, format),
             Some((Err(_), bytes)) => Err(format!("is base64, but what it stands for {}", beginning(&bytes))),
-            None => Err(format!(
-                "holds no picture: its length is {}, and it {}",
-                bytes.len(),
-                beginning(bytes)
-            )),
+            None => Err(format!("holds no picture: its length is {}, and it {}", bytes.len(), beginning(bytes))),
         },
     };
     picture.map(grey).map_err(|found| refusal(field, &found))
@@ -97,12 +90,7 @@ pub(crate) fn fit(grey: GrayImage, side: u32) -> GrayImage {
     let (width, height) = (scaled(width), scaled(height));
     let small = imageops::resize(&grey, width, height, FilterType::Triangle);
     let mut square = blank(side);
-    imageops::replace(
-        &mut square,
-        &small,
-        i64::from((side - width) / 2),
-        i64::from((side - height) / 2),
-    );
+    imageops::replace(&mut square, &small, i64::from((side - width) / 2), i64::from((side - height) / 2));
     square
 }
 
@@ -113,10 +101,7 @@ pub(crate) fn blank(side: u32) -> GrayImage {
 
 /// To a tensor `[1, height, width]`: from 0–255 to 0–1, then shifted and scaled, as torchvision's `ToTensor` and `Normalize`.
 pub(crate) fn normalise(grey: &GrayImage, mean: f32, deviation: f32) -> Result<Tensor> {
-    let values: Vec<f32> = grey
-        .iter()
-        .map(|&value| (f32::from(value) / 255.0 - mean) / deviation)
-        .collect();
+    let values: Vec<f32> = grey.iter().map(|&value| (f32::from(value) / 255.0 - mean) / deviation).collect();
     Tensor::from_slice(&[1, i64::from(grey.height()), i64::from(grey.width())], &values)
 }
 
@@ -170,9 +155,8 @@ fn has_end(jpeg: &[u8]) -> bool {
     let mut rest = jpeg;
     loop {
         // Between segments lies the picture itself, where 0xFF is followed by 0x00 or a restart marker.
-        let marker = rest
-            .windows(2)
-            .position(|pair| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0x01 | 0xd0..=0xd8 | 0xff));
+        let marker =
+            rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0x01 | 0xd0..=0xd8 | 0xff));
         let Some((segment, [_, kind, high, low, ..])) = marker.map(|at| (at, &rest[at..])) else {
             return marker.is_some_and(|at| rest[at + 1] == 0xd9);
         };

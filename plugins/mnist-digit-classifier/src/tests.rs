@@ -28,9 +28,7 @@ fn by_brightness(inputs: &[Tensor]) -> Result<Output> {
 
 fn picture(grey: u8, format: ImageFormat) -> Sent {
     let mut bytes = Cursor::new(Vec::new());
-    GrayImage::from_pixel(28, 28, Luma([grey]))
-        .write_to(&mut bytes, format)
-        .unwrap();
+    GrayImage::from_pixel(28, 28, Luma([grey])).write_to(&mut bytes, format).unwrap();
     Sent::body(bytes.into_inner())
 }
 
@@ -42,21 +40,14 @@ fn texts(running: &mut Running, requests: &[Sent]) -> Vec<String> {
 
 #[test]
 fn a_picture_is_answered_with_its_digit() {
-    let mut handler = Host::new()
-        .model(by_brightness)
-        .start::<MnistDigitClassifier>()
-        .unwrap();
+    let mut handler = Host::new().model(by_brightness).start::<MnistDigitClassifier>().unwrap();
     let answer = handler.predict(picture(255, ImageFormat::Png)).unwrap();
     assert_eq!((answer.status, answer.content_type), (200, None));
     assert_eq!(answer.body, b"9");
     assert_eq!(
         texts(
             &mut handler,
-            &[
-                picture(0, ImageFormat::Png),
-                picture(128, ImageFormat::Jpeg),
-                picture(200, ImageFormat::Png)
-            ]
+            &[picture(0, ImageFormat::Png), picture(128, ImageFormat::Jpeg), picture(200, ImageFormat::Png)]
         ),
         ["0", "5", "7"]
     );
@@ -64,10 +55,7 @@ fn a_picture_is_answered_with_its_digit() {
 
 #[test]
 fn one_bad_request_leaves_its_batch_alone() {
-    let mut handler = Host::new()
-        .model(by_brightness)
-        .start::<MnistDigitClassifier>()
-        .unwrap();
+    let mut handler = Host::new().model(by_brightness).start::<MnistDigitClassifier>().unwrap();
     let answers = handler.handle(&[
         picture(0, ImageFormat::Png),
         Sent::body("no picture"),
@@ -77,11 +65,9 @@ fn one_bad_request_leaves_its_batch_alone() {
     ]);
     assert_eq!(answers[0].as_ref().unwrap().body, b"0");
     assert_eq!(answers[4].as_ref().unwrap().body, b"9");
-    for (answer, wanted) in [
-        (&answers[1], "no picture"),
-        (&answers[2], "[1, 28, 28]"),
-        (&answers[3], "only [\"image\"]"),
-    ] {
+    for (answer, wanted) in
+        [(&answers[1], "no picture"), (&answers[2], "[1, 28, 28]"), (&answers[3], "only [\"image\"]")]
+    {
         let error = answer.as_ref().unwrap_err();
         assert_eq!(error.status(), 400);
         assert!(error.client_text().contains(wanted), "{error}");
@@ -97,31 +83,20 @@ fn another_model_does_not_pass_the_self_test() {
         assert!(error.log_text().contains(wanted), "{error}");
     }
     let not_a_number = |_: &[Tensor]| Ok(Tensor::from_slice(&[1, 10], &[f32::NAN; 10])?.into());
-    let error = Host::new()
-        .model(not_a_number)
-        .start::<MnistDigitClassifier>()
-        .unwrap_err();
+    let error = Host::new().model(not_a_number).start::<MnistDigitClassifier>().unwrap_err();
     assert!(error.log_text().contains("NaN"), "{error}");
 }
 
 #[test]
 fn an_archive_without_a_model_is_refused_at_start() {
     let error = Host::new().start::<MnistDigitClassifier>().unwrap_err();
-    assert!(
-        error
-            .log_text()
-            .contains("holds no model: pack one with --serialized-file"),
-        "{error}"
-    );
+    assert!(error.log_text().contains("holds no model: pack one with --serialized-file"), "{error}");
 }
 
 #[test]
 fn a_state_dict_needs_the_feature() {
     let weights = [("conv1.weight", Tensor::from_slice(&[1], &[0.0_f32]).unwrap())];
-    let error = Host::new()
-        .weights(weights)
-        .start::<MnistDigitClassifier>()
-        .unwrap_err();
+    let error = Host::new().weights(weights).start::<MnistDigitClassifier>().unwrap_err();
     assert!(error.log_text().contains("feature `tch`"), "{error}");
 }
 
@@ -148,11 +123,7 @@ mod state_dict {
     fn weights() -> Named {
         let make = |(index, &(name, shape)): (usize, &(&str, &[i64]))| {
             let inputs: i64 = shape[1..].iter().product();
-            let scale = if shape.len() > 1 {
-                3.0 / (inputs as f64).sqrt()
-            } else {
-                0.1
-            };
+            let scale = if shape.len() > 1 { 3.0 / (inputs as f64).sqrt() } else { 0.1 };
             let mut state = u32::try_from(index).unwrap();
             let values: Vec<f32> = (0..shape.iter().product())
                 .map(|_: i64| {
@@ -199,25 +170,11 @@ mod state_dict {
     fn the_network_computes_what_pytorch_computes() {
         // The module of TorchServe's example (pytorch/examples, mnist) with `weights()`, in torch 2.11.0.
         let wanted = [
-            [
-                -9.52662, -19.61007, -11.82088, -5.62867, -16.33715, -6.31228, -7.79325, -0.00724, -6.63589, -15.55125,
-            ],
-            [
-                -10.61834,
-                -16.05123,
-                -11.29635,
-                -0.22653,
-                -13.5507,
-                -2.63516,
-                -3.7814,
-                -2.8204,
-                -3.02445,
-                -13.97381_f32,
-            ],
+            [-9.52662, -19.61007, -11.82088, -5.62867, -16.33715, -6.31228, -7.79325, -0.00724, -6.63589, -15.55125],
+            [-10.61834, -16.05123, -11.29635, -0.22653, -13.5507, -2.63516, -3.7814, -2.8204, -3.02445, -13.97381_f32],
         ];
-        let inputs: Vec<Tensor> = [3, 4]
-            .map(|step| picture::normalise(&pattern(step), MEAN, DEVIATION).unwrap())
-            .into();
+        let inputs: Vec<Tensor> =
+            [3, 4].map(|step| picture::normalise(&pattern(step), MEAN, DEVIATION).unwrap()).into();
         let scores = NET.with(|net| net.forward(Tensor::stack(&inputs).unwrap())).unwrap();
         let scores = scores.tensor().unwrap();
         assert_eq!(scores.shape(), [2, 10]);
@@ -280,10 +237,7 @@ mod state_dict {
         for (change, wanted) in changes {
             let mut weights = weights();
             change(&mut weights);
-            let error = Host::new()
-                .weights(weights)
-                .start::<MnistDigitClassifier>()
-                .unwrap_err();
+            let error = Host::new().weights(weights).start::<MnistDigitClassifier>().unwrap_err();
             for wanted in wanted {
                 assert!(error.log_text().contains(wanted), "{error} lacks {wanted}");
             }

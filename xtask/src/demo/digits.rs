@@ -66,10 +66,7 @@ impl Row {
     }
 
     fn wrong(&self) -> usize {
-        [&self.scripted, &self.state_dict]
-            .into_iter()
-            .filter(|reply| !self.is_right(reply))
-            .count()
+        [&self.scripted, &self.state_dict].into_iter().filter(|reply| !self.is_right(reply)).count()
     }
 }
 
@@ -81,21 +78,14 @@ fn predict(client: &Client, address: &str, model: &str, picture: &[u8]) -> Resul
     if answer.status != 200 {
         bail!("POST {url} answered {}: {}", answer.status, answer.body.trim());
     }
-    Ok(Reply {
-        said: answer.body.trim().to_owned(),
-        took,
-    })
+    Ok(Reply { said: answer.body.trim().to_owned(), took })
 }
 
 /// The drawn digit, with the request and its answer at its right side.
 fn beside(drawn: &[String], row: &Row) -> String {
     let texts = [
         format!("POST /predictions/{SCRIPTED}   ({SHOWN}.png)"),
-        format!(
-            "answer: {}   ({:.1} ms)",
-            row.scripted.said,
-            row.scripted.milliseconds()
-        ),
+        format!("answer: {}   ({:.1} ms)", row.scripted.said, row.scripted.milliseconds()),
     ];
     let first = drawn.len().saturating_sub(texts.len()) / 2;
     drawn
@@ -117,12 +107,7 @@ fn table(rows: &[Row]) -> String {
     };
     let mut lines = vec![format!("  {:6}   {:21}   {}", "file", "TorchScript", "state dict")];
     lines.extend(rows.iter().map(|row| {
-        format!(
-            "  {:6}   {}   {}",
-            format!("{}.png", row.digit),
-            cell(row, &row.scripted),
-            cell(row, &row.state_dict)
-        )
+        format!("  {:6}   {}   {}", format!("{}.png", row.digit), cell(row, &row.scripted), cell(row, &row.state_dict))
     }));
     lines.join("\n")
 }
@@ -132,15 +117,8 @@ mod tests {
     use super::*;
 
     fn row(digit: u8, scripted: &str) -> Row {
-        let reply = |said: &str| Reply {
-            said: said.to_owned(),
-            took: Duration::from_micros(1_250),
-        };
-        Row {
-            digit,
-            scripted: reply(scripted),
-            state_dict: reply(&digit.to_string()),
-        }
+        let reply = |said: &str| Reply { said: said.to_owned(), took: Duration::from_micros(1_250) };
+        Row { digit, scripted: reply(scripted), state_dict: reply(&digit.to_string()) }
     }
 
     #[test]

@@ -47,8 +47,5 @@ impl Client {
 
 fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer> {
     let mut response = response?;
-    Ok(Answer {
-        status: response.status().as_u16(),
-        body: response.body_mut().read_to_string()?,
-    })
+    Ok(Answer { status: response.status().as_u16(), body: response.body_mut().read_to_string()? })
 }

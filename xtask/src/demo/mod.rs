@@ -46,16 +46,8 @@ const ARCHIVES: [Archive; 3] = [
         handler: "mnist_digit_classifier",
         serialized_file: Some("model-store/mnist/mnist.pt"),
     },
-    Archive {
-        model: digits::STATE_DICT,
-        handler: "mnist_digit_classifier",
-        serialized_file: Some(WEIGHTS),
-    },
-    Archive {
-        model: "echo",
-        handler: "echo",
-        serialized_file: None,
-    },
+    Archive { model: digits::STATE_DICT, handler: "mnist_digit_classifier", serialized_file: Some(WEIGHTS) },
+    Archive { model: "echo", handler: "echo", serialized_file: None },
 ];
 
 /// Fails when a step fails or an answer is wrong.
@@ -70,9 +62,7 @@ pub(crate) fn run(afterwards: Afterwards) -> Result<()> {
 
     println!("\n== export the model, pack the archives");
     process::run(
-        program(&programs, "mnist-trainer")
-            .args(["export", "--weights", WEIGHTS])
-            .args(["--out", "model-store/mnist"]),
+        program(&programs, "mnist-trainer").args(["export", "--weights", WEIGHTS]).args(["--out", "model-store/mnist"]),
     )?;
     for archive in &ARCHIVES {
         process::run(archive.pack(&mut program(&programs, "sconce")))?;
@@ -126,9 +116,13 @@ pub(crate) fn run(afterwards: Afterwards) -> Result<()> {
 
 impl Archive {
     fn pack<'a>(&self, sconce: &'a mut Command) -> &'a mut Command {
-        sconce
-            .args(["archive", "--model-name", self.model, "--version", "1.0"])
-            .args(["--handler", self.handler, "--export-path", STORE, "--force"]);
+        sconce.args(["archive", "--model-name", self.model, "--version", "1.0"]).args([
+            "--handler",
+            self.handler,
+            "--export-path",
+            STORE,
+            "--force",
+        ]);
         if let Some(file) = self.serialized_file {
             sconce.args(["--serialized-file", file]);
         }

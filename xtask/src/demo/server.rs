@@ -61,15 +61,7 @@ impl Server {
         if let Some(output) = child.stderr.take() {
             forward(output, sender);
         }
-        Ok(Self {
-            child,
-            started,
-            lines,
-            said: Vec::new(),
-            inference: None,
-            management: None,
-            announced: false,
-        })
+        Ok(Self { child, started, lines, said: Vec::new(), inference: None, management: None, announced: false })
     }
 
     /// Waits until the server says it has started, answers, and every model has a ready worker.
@@ -101,9 +93,7 @@ impl Server {
 
     /// Where predictions are asked for, such as `http://127.0.0.1:8080`.
     pub(crate) fn inference_address(&self) -> Result<&str> {
-        self.inference
-            .as_deref()
-            .context("the server hasn't said where it listens")
+        self.inference.as_deref().context("the server hasn't said where it listens")
     }
 
     /// What the process has in memory.
@@ -139,17 +129,16 @@ impl Server {
                 break status;
             }
             if asked.elapsed() > STOPPED_WITHIN {
-                return Err(self.explain(&anyhow!(
-                    "the server still runs {} s after SIGTERM",
-                    STOPPED_WITHIN.as_secs()
-                )));
+                return Err(
+                    self.explain(&anyhow!("the server still runs {} s after SIGTERM", STOPPED_WITHIN.as_secs()))
+                );
             }
             thread::sleep(POLL);
         };
         if !status.success() {
-            return Err(self.explain(&anyhow!(
-                "the server was asked to end and ended with {status}, not with exit code 0"
-            )));
+            return Err(
+                self.explain(&anyhow!("the server was asked to end and ended with {status}, not with exit code 0"))
+            );
         }
         Ok(())
     }
@@ -207,17 +196,15 @@ impl Server {
             Ok(answer) => Some(format!("/ping answers {}", answer.status)),
             Err(error) => Some(format!("{error:#}")),
         };
-        let models = models
-            .iter()
-            .filter_map(|model| match client.get(&format!("{management}/models/{model}")) {
-                Ok(answer) if answer.status == 200 => {
-                    let workers = worker_statuses(&answer.body);
-                    let ready = workers.iter().any(|status| status == "READY");
-                    (!ready).then(|| format!("the workers of {model} are {workers:?}"))
-                }
-                Ok(answer) => Some(format!("/models/{model} answers {}", answer.status)),
-                Err(error) => Some(format!("{error:#}")),
-            });
+        let models = models.iter().filter_map(|model| match client.get(&format!("{management}/models/{model}")) {
+            Ok(answer) if answer.status == 200 => {
+                let workers = worker_statuses(&answer.body);
+                let ready = workers.iter().any(|status| status == "READY");
+                (!ready).then(|| format!("the workers of {model} are {workers:?}"))
+            }
+            Ok(answer) => Some(format!("/models/{model} answers {}", answer.status)),
+            Err(error) => Some(format!("{error:#}")),
+        });
         ping.into_iter().chain(models).collect()
     }
 }

@@ -43,12 +43,7 @@ fn answer(mut stream: &TcpStream) -> Option<()> {
         path if path.starts_with("/predictions/") => (200, (body.len() % 10).to_string()),
         _ => (404, String::new()),
     };
-    write!(
-        stream,
-        "HTTP/1.1 {status} OK\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .ok()
+    write!(stream, "HTTP/1.1 {status} OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).ok()
 }
 
 /// A shell that says what the server says, and ends with this code on SIGTERM.
@@ -87,8 +82,7 @@ fn digits_are_posted_to_both_models() {
         writer.write_image_data(&[digit]).unwrap();
         writer.finish().unwrap();
         let length = file.metadata().unwrap().len();
-        file.set_len(length + (10 + u64::from(digit) - length % 10) % 10)
-            .unwrap();
+        file.set_len(length + (10 + u64::from(digit) - length % 10) % 10).unwrap();
     }
     assert_eq!(digits::ask(&stand_in(), folder.path()).unwrap(), 0);
 
@@ -132,18 +126,12 @@ fn a_bad_exit_code_fails_the_stop() {
 fn addresses_are_read_from_lines_with_and_without_a_prefix() {
     let inference = |address: &str| Some(Notice::Inference(address.into()));
     for (line, expected) in [
-        (
-            "Inference API bind to: http://127.0.0.1:8080",
-            inference("http://127.0.0.1:8080"),
-        ),
+        ("Inference API bind to: http://127.0.0.1:8080", inference("http://127.0.0.1:8080")),
         (
             "2026-01-02T03:04:05 [INFO ] main org.x - Inference API bind to: http://127.0.0.1:1/ ",
             inference("http://127.0.0.1:1"),
         ),
-        (
-            "Management API bind to: http://[::1]:8081",
-            Some(Notice::Management("http://[::1]:8081".into())),
-        ),
+        ("Management API bind to: http://[::1]:8081", Some(Notice::Management("http://[::1]:8081".into()))),
         ("Metrics API bind to: http://127.0.0.1:8082", None),
         ("Model server started.", Some(Notice::Started)),
         ("Model mnist loaded.", None),

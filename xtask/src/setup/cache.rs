@@ -32,10 +32,7 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn locate(arch: Arch, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
-        Ok(Self {
-            root: cache_root(variable)?,
-            name: format!("libtorch-{LIBTORCH}-{arch}"),
-        })
+        Ok(Self { root: cache_root(variable)?, name: format!("libtorch-{LIBTORCH}-{arch}") })
     }
 
     /// The finished folder: it appears in one rename, and is never written to again.
@@ -109,11 +106,7 @@ impl Cache {
 
     /// That the disk takes what is still to come.
     pub(crate) fn require_space(&self, wheel_is_there: bool) -> Result<()> {
-        let needed = if wheel_is_there {
-            SPACE_TO_UNPACK
-        } else {
-            SPACE_TO_DOWNLOAD
-        };
+        let needed = if wheel_is_there { SPACE_TO_UNPACK } else { SPACE_TO_DOWNLOAD };
         // A file system that doesn't tell is given the chance.
         let Ok(found) = rustix::fs::statvfs(&self.root) else {
             return Ok(());
@@ -231,10 +224,7 @@ mod tests {
     use super::*;
 
     fn cache(folder: &Path) -> Cache {
-        Cache::locate(Arch::X86_64, |name| {
-            (name == "SCONCE_CACHE_DIR").then(|| folder.as_os_str().to_owned())
-        })
-        .unwrap()
+        Cache::locate(Arch::X86_64, |name| (name == "SCONCE_CACHE_DIR").then(|| folder.as_os_str().to_owned())).unwrap()
     }
 
     #[test]

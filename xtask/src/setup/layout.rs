@@ -80,9 +80,7 @@ fn unpack_libraries(wheels: &mut [OpenWheel], wanted: &mut Wanted, folder: &Path
     let mut total = 0;
     let mut progress = Progress::start("unpack the libraries", None);
     while let Some(library) = wanted.next() {
-        let found = wheels
-            .iter_mut()
-            .find_map(|wheel| Some((wheel.library(&library)?, wheel)));
+        let found = wheels.iter_mut().find_map(|wheel| Some((wheel.library(&library)?, wheel)));
         let Some((name, wheel)) = found else {
             rest.push(library);
             continue;

@@ -46,10 +46,7 @@ pub(crate) fn run() -> Result<()> {
         fetch(&cache, arch)?;
     }
     cache.link_to(&root.join(LINK))?;
-    println!(
-        "libtorch {LIBTORCH}: ready in {} ({LINK} points there)",
-        cache.folder().display()
-    );
+    println!("libtorch {LIBTORCH}: ready in {} ({LINK} points there)", cache.folder().display());
     Ok(())
 }
 

@@ -10,17 +10,8 @@ use object::read::elf::ElfFile64;
 use object::{LittleEndian, elf};
 
 /// What glibc and the C++ runtime of every Linux bring; a wheel's copy would be a second one.
-const SYSTEM: [&str; 9] = [
-    "libc",
-    "libdl",
-    "libgcc_s",
-    "libm",
-    "libpthread",
-    "libresolv",
-    "librt",
-    "libstdc++",
-    "libutil",
-];
+const SYSTEM: [&str; 9] =
+    ["libc", "libdl", "libgcc_s", "libm", "libpthread", "libresolv", "librt", "libstdc++", "libutil"];
 
 /// Library names still to be found, each once.
 #[derive(Debug, Default)]
@@ -100,13 +91,7 @@ mod tests {
         let found: Vec<String> = std::iter::from_fn(|| wanted.next()).collect();
         assert_eq!(
             found,
-            [
-                "libtorch_cpu.so",
-                "libc10.so",
-                "libnvpl_lapack_lp64_gomp.so.0",
-                "libgomp.so.1",
-                "libcudart.so.13"
-            ]
+            ["libtorch_cpu.so", "libc10.so", "libnvpl_lapack_lp64_gomp.so.0", "libgomp.so.1", "libcudart.so.13"]
         );
         wanted.add(names(&["libgomp.so.1"]));
         assert_eq!(wanted.next(), None);

@@ -107,14 +107,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let own = |value: &Path| OwnLibtorch::from_environment(Some(value.as_os_str().to_owned()), root.path());
         assert!(own(&root.path().join(LINK)).is_none());
-        assert!(
-            own(&root
-                .path()
-                .join("../")
-                .join(root.path().file_name().unwrap())
-                .join(LINK))
-            .is_none()
-        );
+        assert!(own(&root.path().join("../").join(root.path().file_name().unwrap()).join(LINK)).is_none());
         assert!(own(Path::new("")).is_none());
         assert!(OwnLibtorch::from_environment(None, root.path()).is_none());
         assert!(own(Path::new("/opt/libtorch")).is_some());
@@ -123,9 +116,7 @@ mod tests {
     #[test]
     fn a_folder_is_refused_with_what_it_lacks() {
         let folder = tempfile::tempdir().unwrap();
-        let own = OwnLibtorch {
-            folder: folder.path().to_owned(),
-        };
+        let own = OwnLibtorch { folder: folder.path().to_owned() };
         let refusal = || own.check().unwrap_err().to_string();
 
         assert!(refusal().contains("no lib/libtorch_cpu.so"), "{}", refusal());

@@ -21,11 +21,7 @@ pub(crate) enum Arch {
 impl Arch {
     /// This machine's, or why there is no libtorch for it.
     pub(crate) fn of_this_machine() -> Result<Self> {
-        let libc = if cfg!(target_env = "gnu") {
-            "glibc"
-        } else {
-            "another C library"
-        };
+        let libc = if cfg!(target_env = "gnu") { "glibc" } else { "another C library" };
         let arch = Self::of(consts::OS, consts::ARCH, libc)?;
         if let Some(minor) = glibc_minor()
             && minor < GLIBC_MINOR
@@ -118,11 +114,7 @@ mod tests {
     fn older_wheel_tags_are_taken_too() {
         let platforms = Arch::Aarch64.wheel_platforms();
         assert_eq!(platforms[0], "manylinux_2_28_aarch64");
-        for tag in [
-            "manylinux_2_25_aarch64",
-            "manylinux_2_17_aarch64",
-            "manylinux2014_aarch64",
-        ] {
+        for tag in ["manylinux_2_25_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"] {
             assert!(platforms.iter().any(|platform| platform == tag), "{tag}");
         }
     }

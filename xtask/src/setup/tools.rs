@@ -162,10 +162,7 @@ fn python() -> Result<Python, Missing> {
     let Some(pip) = said.as_deref().and_then(pip_version) else {
         return Err(Missing {
             what: format!("pip for {}: it downloads libtorch", program.display()),
-            fix: format!(
-                "{}   (or: python3 -m ensurepip --user)",
-                install(&search, |packages| packages.pip)
-            ),
+            fix: format!("{}   (or: python3 -m ensurepip --user)", install(&search, |packages| packages.pip)),
         });
     };
     if pip < OLDEST_PIP {
@@ -193,21 +190,14 @@ fn pip_version(said: &str) -> Option<(u32, u32)> {
 }
 
 fn install(search: &OsStr, package: impl Fn(&Packages) -> &'static str) -> String {
-    let sudo = if rustix::process::getuid().is_root() {
-        ""
-    } else {
-        "sudo "
-    };
-    DISTRIBUTIONS
-        .iter()
-        .find(|packages| find_program(OsStr::new(packages.manager), search).is_some())
-        .map_or_else(
-            || {
-                let names = DISTRIBUTIONS.each_ref().map(&package);
-                format!("install the package {} (names differ by system)", names[0])
-            },
-            |packages| format!("{sudo}{} {}", packages.install, package(packages)),
-        )
+    let sudo = if rustix::process::getuid().is_root() { "" } else { "sudo " };
+    DISTRIBUTIONS.iter().find(|packages| find_program(OsStr::new(packages.manager), search).is_some()).map_or_else(
+        || {
+            let names = DISTRIBUTIONS.each_ref().map(&package);
+            format!("install the package {} (names differ by system)", names[0])
+        },
+        |packages| format!("{sudo}{} {}", packages.install, package(packages)),
+    )
 }
 
 fn search() -> OsString {
@@ -246,15 +236,9 @@ mod tests {
         assert!(fixes(&["cc", "clang++"], Some("clang++")).is_empty());
         assert_eq!(fixes(&["cc", "clang++"], None), ["export CXX=clang++"]);
         assert_eq!(fixes(&["cc", "c++"], Some("icpx")), ["unset CXX"]);
-        assert_eq!(
-            fixes(&["apt-get"], None),
-            ["apt-get install gcc", "apt-get install g++"]
-        );
+        assert_eq!(fixes(&["apt-get"], None), ["apt-get install gcc", "apt-get install g++"]);
         assert_eq!(fixes(&["cc", "dnf"], None), ["dnf install gcc-c++"]);
-        assert_eq!(
-            fixes(&["cc"], None),
-            ["install the package g++ (names differ by system)"]
-        );
+        assert_eq!(fixes(&["cc"], None), ["install the package g++ (names differ by system)"]);
     }
 
     #[test]

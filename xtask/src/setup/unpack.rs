@@ -34,10 +34,7 @@ pub(crate) struct Damaged {
 impl OpenWheel {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("{} is gone", path.display()))?;
-        let damaged = |why: String| Damaged {
-            wheel: path.to_owned(),
-            why,
-        };
+        let damaged = |why: String| Damaged { wheel: path.to_owned(), why };
         let mut archive =
             ZipArchive::new(BufReader::with_capacity(CHUNK, file)).map_err(|error| damaged(error.to_string()))?;
         let list = names(&archive)
@@ -51,11 +48,7 @@ impl OpenWheel {
             .read_to_string(&mut text)
             .map_err(|error| damaged(error.to_string()))?;
         let record = Record::parse(&text).map_err(|error| damaged(format!("{error:#}")))?;
-        Ok(Self {
-            path: path.to_owned(),
-            archive,
-            record,
-        })
+        Ok(Self { path: path.to_owned(), archive, record })
     }
 
     /// Where the wheel keeps a library, if it has it.
@@ -82,14 +75,8 @@ impl OpenWheel {
 
     /// Writes one file, and checks size and digest on the way.
     pub(crate) fn extract(&mut self, name: &str, to: &Path, progress: &mut Progress) -> Result<()> {
-        let damaged = |why: String| Damaged {
-            wheel: self.path.clone(),
-            why: format!("{name}: {why}"),
-        };
-        let expected = self
-            .record
-            .get(name)
-            .ok_or_else(|| damaged("it isn't in RECORD".into()))?;
+        let damaged = |why: String| Damaged { wheel: self.path.clone(), why: format!("{name}: {why}") };
+        let expected = self.record.get(name).ok_or_else(|| damaged("it isn't in RECORD".into()))?;
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).with_context(|| format!("{} can't be made", parent.display()))?;
         }
@@ -104,8 +91,7 @@ impl OpenWheel {
                 break;
             };
             digest.update(bytes);
-            file.write_all(bytes)
-                .with_context(|| format!("{} can't be written", to.display()))?;
+            file.write_all(bytes).with_context(|| format!("{} can't be written", to.display()))?;
             size += read as u64;
             progress.add(read as u64);
         }
@@ -132,8 +118,7 @@ fn names(archive: &ZipArchive<BufReader<File>>) -> Vec<String> {
 
 /// Wheels keep libraries in `…/lib/`, and those that were added after the build in `….libs/`.
 fn is_library(path: &str, name: &str) -> bool {
-    path.strip_suffix(name)
-        .is_some_and(|folder| folder.ends_with("/lib/") || folder.ends_with(".libs/"))
+    path.strip_suffix(name).is_some_and(|folder| folder.ends_with("/lib/") || folder.ends_with(".libs/"))
 }
 
 #[cfg(test)]
@@ -158,8 +143,7 @@ mod tests {
             let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(recorded));
             record += &format!("{name},sha256={digest},{}\n", recorded.len());
         }
-        zip.start_file("torch-2.dist-info/RECORD", SimpleFileOptions::default())
-            .unwrap();
+        zip.start_file("torch-2.dist-info/RECORD", SimpleFileOptions::default()).unwrap();
         zip.write_all(record.as_bytes()).unwrap();
         zip.finish().unwrap();
         path
@@ -171,10 +155,7 @@ mod tests {
         let mut wheel = OpenWheel::open(&wheel(folder.path(), b"code")).unwrap();
         assert_eq!(wheel.library("libc10.so").unwrap(), LIBRARY);
         assert_eq!(wheel.library("c10.so"), None);
-        assert_eq!(
-            wheel.below("torch/include/"),
-            [(HEADER.to_owned(), PathBuf::from("c10/macros.h"))]
-        );
+        assert_eq!(wheel.below("torch/include/"), [(HEADER.to_owned(), PathBuf::from("c10/macros.h"))]);
         let to = folder.path().join("deep/libc10.so");
         let mut progress = Progress::start("test", Some(wheel.size(LIBRARY)));
         wheel.extract(LIBRARY, &to, &mut progress).unwrap();
@@ -187,9 +168,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let mut wheel = OpenWheel::open(&wheel(folder.path(), recorded)).unwrap();
             let mut progress = Progress::start("test", None);
-            let error = wheel
-                .extract(LIBRARY, &folder.path().join("x"), &mut progress)
-                .unwrap_err();
+            let error = wheel.extract(LIBRARY, &folder.path().join("x"), &mut progress).unwrap_err();
             assert!(error.downcast_ref::<Damaged>().is_some(), "{error:#}");
         }
     }

@@ -27,28 +27,13 @@ pub(crate) struct Wheel {
     version: &'static str,
 }
 
-pub(crate) const TORCH: Wheel = Wheel {
-    package: "torch",
-    version: LIBTORCH,
-};
+pub(crate) const TORCH: Wheel = Wheel { package: "torch", version: LIBTORCH };
 
 /// The CUDA libraries that a libtorch_cpu asks for when it was built together with CUDA, by the
 /// beginning of the library's name. They are small, and run without a GPU or a driver.
 const OTHERS: [(&str, Wheel); 2] = [
-    (
-        "libcudart.so",
-        Wheel {
-            package: "nvidia-cuda-runtime",
-            version: "13.0.96",
-        },
-    ),
-    (
-        "libcupti.so",
-        Wheel {
-            package: "nvidia-cuda-cupti",
-            version: "13.0.85",
-        },
-    ),
+    ("libcudart.so", Wheel { package: "nvidia-cuda-runtime", version: "13.0.96" }),
+    ("libcupti.so", Wheel { package: "nvidia-cuda-cupti", version: "13.0.85" }),
 ];
 
 // === impl Wheel ===
@@ -56,20 +41,16 @@ const OTHERS: [(&str, Wheel); 2] = [
 impl Wheel {
     /// The package beside torch that brings this library.
     pub(crate) fn with_library(name: &str) -> Option<Self> {
-        OTHERS
-            .iter()
-            .find(|(beginning, _)| name.starts_with(beginning))
-            .map(|(_, wheel)| *wheel)
+        OTHERS.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|(_, wheel)| *wheel)
     }
 
     /// The whole wheel in this folder, if an earlier setup got that far.
     pub(crate) fn find(self, folder: &Path) -> Option<PathBuf> {
         // Files lie there under their final name only when pip was done with them.
         let beginning = format!("{}-{}", self.package.replace('-', "_"), self.version);
-        wheels_in(folder).into_iter().find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(&beginning))
-        })
+        wheels_in(folder)
+            .into_iter()
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&beginning)))
     }
 
     /// The wheel, downloaded unless it is there already.
@@ -178,11 +159,8 @@ impl Wheel {
         } else {
             "Is there a network? Behind a proxy, set HTTPS_PROXY."
         };
-        let last: Vec<String> = said
-            .iter()
-            .skip(said.len().saturating_sub(12))
-            .map(|line| format!("  pip: {line}"))
-            .collect();
+        let last: Vec<String> =
+            said.iter().skip(said.len().saturating_sub(12)).map(|line| format!("  pip: {line}")).collect();
         format!(
             "pip couldn't download {self} for {arch}; its last words were:\n\n{}\n\n{advice}\n\
              Then type the same command again: what is whole is kept.",
@@ -232,11 +210,7 @@ fn largest_file(folder: &Path) -> u64 {
         .flatten()
         .filter_map(|entry| {
             let found = entry.metadata().ok()?;
-            Some(if found.is_dir() {
-                largest_file(&entry.path())
-            } else {
-                found.len()
-            })
+            Some(if found.is_dir() { largest_file(&entry.path()) } else { found.len() })
         })
         .max()
         .unwrap_or(0)
@@ -250,18 +224,12 @@ mod tests {
     fn pip_is_told_the_whole_platform() {
         let arguments = TORCH.arguments(Arch::Aarch64, (23, 2));
         assert_eq!(arguments.last().unwrap(), "torch==2.11.0");
-        for expected in [
-            "--no-deps",
-            "--platform=manylinux_2_28_aarch64",
-            "--python-version=3.11",
-        ] {
+        for expected in ["--no-deps", "--platform=manylinux_2_28_aarch64", "--python-version=3.11"] {
             assert!(arguments.iter().any(|argument| argument == expected), "{expected}");
         }
         let resumes = |pip| {
             let arguments = TORCH.arguments(Arch::X86_64, pip);
-            arguments
-                .iter()
-                .any(|argument| argument.starts_with("--resume-retries"))
+            arguments.iter().any(|argument| argument.starts_with("--resume-retries"))
         };
         assert!(!resumes((25, 0)));
         assert!(resumes((25, 1)) && resumes((26, 0)));
@@ -270,10 +238,7 @@ mod tests {
     #[test]
     fn pip_announces_how_much_comes() {
         for (line, size) in [
-            (
-                "  Downloading torch-2.11.0-cp311-cp311-manylinux_2_28_x86_64.whl (530.6 MB)",
-                Some(530_600_000),
-            ),
+            ("  Downloading torch-2.11.0-cp311-cp311-manylinux_2_28_x86_64.whl (530.6 MB)", Some(530_600_000)),
             ("Downloading x.whl (12 kB)", Some(12_000)),
             ("Downloading x.whl.metadata", None),
             ("Collecting torch==2.11.0", None),

@@ -41,16 +41,11 @@ pub(super) fn start(accelerators: Accelerators, threads_per_operation: usize) ->
     tch::set_num_threads(i32::try_from(threads_per_operation).unwrap_or(1));
     tch::set_num_interop_threads(1);
     let devices = if cuda { tch::Cuda::device_count() } else { 0 };
-    Ok(Runtime {
-        cuda_devices: usize::try_from(devices).unwrap_or(0),
-    })
+    Ok(Runtime { cuda_devices: usize::try_from(devices).unwrap_or(0) })
 }
 
 pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
-    let fail = |reason| ModelError::Load {
-        path: path.to_owned(),
-        reason,
-    };
+    let fail = |reason| ModelError::Load { path: path.to_owned(), reason };
     let (raw, kind) = match path.extension().and_then(|extension| extension.to_str()) {
         Some("pt" | "pth") => RawModel::load(path, device).map_err(fail)?,
         Some("safetensors") => {
@@ -79,10 +74,7 @@ impl Model for TorchModel {
         if self.kind != ModelKind::TorchScript {
             return Err("a state dict has no code to call".to_owned());
         }
-        let inputs: Vec<Tensor> = inputs
-            .iter()
-            .map(|raw| take(raw, self.device))
-            .collect::<Result<_, _>>()?;
+        let inputs: Vec<Tensor> = inputs.iter().map(|raw| take(raw, self.device)).collect::<Result<_, _>>()?;
         self.raw.forward(&inputs, &mut |step| lend(&step, door, emit))
     }
 
@@ -93,10 +85,7 @@ impl Model for TorchModel {
 
 impl fmt::Debug for TorchModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TorchModel")
-            .field("kind", &self.kind)
-            .field("device", &self.device)
-            .finish_non_exhaustive()
+        f.debug_struct("TorchModel").field("kind", &self.kind).field("device", &self.device).finish_non_exhaustive()
     }
 }
 
@@ -146,10 +135,7 @@ fn lend(step: &Step<'_>, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> 
         unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), length) }
     };
     let shape = tensor.size();
-    emit(&RawEvent::tensor(
-        step.name,
-        RawTensor::plain(dtype.code(), &shape, bytes),
-    ));
+    emit(&RawEvent::tensor(step.name, RawTensor::plain(dtype.code(), &shape, bytes)));
     Ok(())
 }
 

@@ -80,11 +80,7 @@ impl RawModel {
         let (mut model, mut has_code) = (null_mut(), false);
         // SAFETY: the pointers are valid for the call; on success the model is ours.
         check(unsafe { sconce_model_load(path.as_ptr(), index(device), &raw mut model, &raw mut has_code) })?;
-        let kind = if has_code {
-            ModelKind::TorchScript
-        } else {
-            ModelKind::StateDict
-        };
+        let kind = if has_code { ModelKind::TorchScript } else { ModelKind::StateDict };
         Ok((Self(model), kind))
     }
 
@@ -147,10 +143,7 @@ struct Sink<'a, 'b> {
 
 impl<'a, 'b> Sink<'a, 'b> {
     fn new(receiver: &'a mut Receiver<'b>) -> Self {
-        Self {
-            receiver,
-            result: Ok(()),
-        }
+        Self { receiver, result: Ok(()) }
     }
 
     fn pointer(&mut self) -> *mut c_void {
@@ -165,11 +158,7 @@ extern "C" fn emit(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: 
     // SAFETY: the shim passes a C string that lives through this call.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
     let kind = u8::try_from(kind).map_or(RawEventKind::ERROR, RawEventKind);
-    let step = Step {
-        kind,
-        name: &name,
-        tensor,
-    };
+    let step = Step { kind, name: &name, tensor };
     let taken = catch_unwind(AssertUnwindSafe(|| (sink.receiver)(step)));
     let taken = taken.unwrap_or_else(|_| Err("the host panicked while it took the model's answer".to_owned()));
     if sink.result.is_ok() {

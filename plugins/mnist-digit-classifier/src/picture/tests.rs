@@ -69,9 +69,7 @@ fn lossless_formats_keep_every_grey() {
 fn jpeg_stays_close() {
     let picture = DynamicImage::from(ramp(28, 28).clone()).blur(2.0).into_luma8();
     let mut bytes = Vec::new();
-    JpegEncoder::new_with_quality(&mut bytes, 95)
-        .encode_image(&picture)
-        .unwrap();
+    JpegEncoder::new_with_quality(&mut bytes, 95).encode_image(&picture).unwrap();
     for (found, wanted) in pixels(bytes).into_iter().zip(picture.into_raw()) {
         assert!(found.abs_diff(wanted) <= 6, "{found} for {wanted}");
     }
@@ -94,12 +92,9 @@ fn colours_weigh_as_in_pil() {
 
 #[test]
 fn what_is_transparent_lies_on_black() {
-    for (pixel, wanted) in [
-        ([255, 255, 255, 255], 255),
-        ([255, 255, 255, 0], 0),
-        ([255, 255, 255, 128], 128),
-        ([0, 0, 0, 0], 0),
-    ] {
+    for (pixel, wanted) in
+        [([255, 255, 255, 255], 255), ([255, 255, 255, 0], 0), ([255, 255, 255, 128], 128), ([0, 0, 0, 0], 0)]
+    {
         let picture = image::RgbaImage::from_pixel(1, 1, Rgba(pixel));
         assert_eq!(grey(picture.into()).into_raw(), [wanted], "{pixel:?}");
     }
@@ -148,21 +143,14 @@ fn values_are_normalised_as_torchvision_does() {
     let tensor = normalise(&picture, 0.1307, 0.3081).unwrap();
     assert_eq!(tensor.shape(), [1, 1, 3]);
     // transforms.Normalize((0.1307,), (0.3081,))(transforms.ToTensor()(picture))
-    assert_eq!(
-        tensor.to_vec::<f32>().unwrap(),
-        [-0.424_212_96, 1.205_001_1, 2.821_486_7]
-    );
+    assert_eq!(tensor.to_vec::<f32>().unwrap(), [-0.424_212_96, 1.205_001_1, 2.821_486_7]);
 }
 
 #[test]
 fn a_picture_may_come_in_base64() {
     let png = encoded(&ramp(3, 2).into(), ImageFormat::Png);
     let text = STANDARD.encode(&png);
-    let broken_into_lines: Vec<&str> = text
-        .as_bytes()
-        .chunks(20)
-        .map(|l| std::str::from_utf8(l).unwrap())
-        .collect();
+    let broken_into_lines: Vec<&str> = text.as_bytes().chunks(20).map(|l| std::str::from_utf8(l).unwrap()).collect();
     for sent in [
         text.clone(),
         broken_into_lines.join("\r\n") + "\n",
@@ -172,11 +160,7 @@ fn a_picture_may_come_in_base64() {
         format!("\"{}\"", text.replace('/', "\\/")),
     ] {
         assert_eq!(send(testing::Request::body(&sent)).unwrap(), "3 x 2", "{sent}");
-        assert_eq!(
-            send(testing::Request::default().field("data", &sent)).unwrap(),
-            "3 x 2",
-            "{sent}"
-        );
+        assert_eq!(send(testing::Request::default().field("data", &sent)).unwrap(), "3 x 2", "{sent}");
     }
 }
 
@@ -232,10 +216,7 @@ fn bad_input_is_refused_with_the_remedy() {
     let text = STANDARD.encode("this is no picture").into_bytes();
     let cases: [(Vec<u8>, &[&str]); 18] = [
         (Vec::new(), &["is empty"]),
-        (
-            b"hello, world".to_vec(),
-            &["length is 12", "begins with \"hello, world\""],
-        ),
+        (b"hello, world".to_vec(), &["length is 12", "begins with \"hello, world\""]),
         (b"\x00\xff\x01".to_vec(), &["begins with \"\\x00\\xff\\x01\""]),
         (b"{\"data\": \"x\"}".to_vec(), &["no picture", "{\\\"data\\\""]),
         (text, &["is base64", "begins with \"this is no pictu"]),
@@ -246,16 +227,10 @@ fn bad_input_is_refused_with_the_remedy() {
         (half(&webp), &["begins as a WEBP"]),
         (half(&bmp), &["begins as a BMP"]),
         (b"II*\0 a TIFF".to_vec(), &["begins as a TIFF"]),
-        (
-            b"GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\x02\0;".to_vec(),
-            &["GIF of 0 x 0 pixels"],
-        ),
+        (b"GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\x02\0;".to_vec(), &["GIF of 0 x 0 pixels"]),
         (bomb(16_000, 16_000), &["16000 x 16000", "64 million"]),
         (bomb(20_000, 10), &["20000 x 10", "16384 to a side"]),
-        (
-            b"[[[1, 2], [3, 4], [5, 6]]]".to_vec(),
-            &["shape [1, 3, 2], not [1, 2, 2]"],
-        ),
+        (b"[[[1, 2], [3, 4], [5, 6]]]".to_vec(), &["shape [1, 3, 2], not [1, 2, 2]"]),
         (b"[[[1, 2], [3, 1e300]]]".to_vec(), &["too large for float32"]),
         (b"[[[1, 2], [3]]]".to_vec(), &["unequal lengths"]),
     ];
@@ -273,7 +248,7 @@ fn bad_input_is_refused_with_the_remedy() {
 
 /// The checksum of PNG's chunks.
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |sum, &byte| {
-        (0..8).fold(sum ^ u32::from(byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 * (sum & 1)))
-    })
+    !bytes
+        .iter()
+        .fold(!0, |sum, &byte| (0..8).fold(sum ^ u32::from(byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 * (sum & 1))))
 }
