@@ -3,6 +3,8 @@
 #![allow(unsafe_code)] // The shim is one of the three homes of unsafe code.
 
 mod shim;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::Path;
@@ -21,6 +23,9 @@ use tch::Tensor;
 use super::Model;
 use super::ModelError;
 use super::Runtime;
+use super::state_dict;
+use super::state_dict::Contents;
+use super::state_dict::NamedTensor;
 pub(crate) use shim::InferenceMode;
 use shim::RawModel;
 use shim::Step;
@@ -47,16 +52,32 @@ pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelE
         path: path.to_owned(),
         reason,
     };
-    let (raw, kind) = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pt" | "pth") => RawModel::load(path, device).map_err(fail)?,
-        Some("safetensors") => {
-            let tensors = Tensor::read_safetensors(path).map_err(|error| fail(error.to_string()))?;
-            let raw = RawModel::from_tensors(&tensors, device).map_err(fail)?;
+    let (raw, kind) = match state_dict::read(path)? {
+        Contents::TorchScript => (RawModel::load(path, device).map_err(fail)?, ModelKind::TorchScript),
+        Contents::StateDict(tensors) => {
+            let mut raw = RawModel::empty();
+            // One at a time, so that only one tensor's bytes are ever in memory twice.
+            for named in tensors {
+                let tensor = tensor_of(&named, path)?;
+                raw.add(&named.name, &tensor, device).map_err(fail)?;
+            }
             (raw, ModelKind::StateDict)
         }
-        _ => return Err(ModelError::UnknownFormat { path: path.to_owned() }),
     };
     Ok(Arc::new(TorchModel { raw, kind, device }))
+}
+
+fn tensor_of(named: &NamedTensor, path: &Path) -> Result<Tensor, ModelError> {
+    let bytes = named.bytes().map_err(|reason| ModelError::Weights {
+        path: path.to_owned(),
+        reason,
+    })?;
+    let fail = |reason| ModelError::Load {
+        path: path.to_owned(),
+        reason,
+    };
+    let kind = kind_of(named.dtype).ok_or_else(|| fail(format!("libtorch has no element type {:?}", named.dtype)))?;
+    Tensor::f_from_data_size(&bytes, &named.shape, kind).map_err(|error| fail(error.to_string()))
 }
 
 // === impl TorchModel ===
