@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use handler_sdk::Device;
 
+use super::state_dict::StateDictError;
+
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ModelError {
     #[error(
@@ -16,6 +18,12 @@ pub enum ModelError {
 
     #[error("libtorch can't load {path}: {reason}")]
     Load { path: PathBuf, reason: String },
+
+    #[error("can't load {path}: {reason}")]
+    Weights { path: PathBuf, reason: StateDictError },
+
+    #[error("there is no model file {path}")]
+    Missing { path: PathBuf },
 
     #[error("can't read {path}: {reason}")]
     Read { path: PathBuf, reason: String },

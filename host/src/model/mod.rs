@@ -3,6 +3,9 @@
 //! The layer knows files and tensors; it doesn't know archives, plugins or HTTP.
 
 mod error;
+// Nobody loads weights without libtorch; it is built all the same, so that its tests need no libtorch.
+#[cfg_attr(not(feature = "torch"), allow(dead_code, unused_imports))]
+mod state_dict;
 mod store;
 #[cfg(feature = "torch")]
 mod torch;

@@ -22,6 +22,9 @@ use super::Accelerators;
 use super::Model;
 use super::ModelError;
 use super::Runtime;
+use super::state_dict;
+use super::state_dict::Contents;
+use super::state_dict::NamedTensor;
 pub(crate) use shim::InferenceMode;
 use shim::RawModel;
 use shim::Step;
@@ -46,16 +49,26 @@ pub(super) fn start(accelerators: Accelerators, threads_per_operation: usize) ->
 
 pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
     let fail = |reason| ModelError::Load { path: path.to_owned(), reason };
-    let (raw, kind) = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pt" | "pth") => RawModel::load(path, device).map_err(fail)?,
-        Some("safetensors") => {
-            let tensors = Tensor::read_safetensors(path).map_err(|error| fail(error.to_string()))?;
-            let raw = RawModel::from_tensors(&tensors, device).map_err(fail)?;
+    let (raw, kind) = match state_dict::read(path)? {
+        Contents::TorchScript => (RawModel::load(path, device).map_err(fail)?, ModelKind::TorchScript),
+        Contents::StateDict(tensors) => {
+            let mut raw = RawModel::empty();
+            // One at a time, so that only one tensor's bytes are ever in memory twice.
+            for named in tensors {
+                let tensor = tensor_of(&named, path)?;
+                raw.add(&named.name, &tensor, device).map_err(fail)?;
+            }
             (raw, ModelKind::StateDict)
         }
-        _ => return Err(ModelError::UnknownFormat { path: path.to_owned() }),
     };
     Ok(Arc::new(TorchModel { raw, kind, device }))
+}
+
+fn tensor_of(named: &NamedTensor, path: &Path) -> Result<Tensor, ModelError> {
+    let bytes = named.bytes().map_err(|reason| ModelError::Weights { path: path.to_owned(), reason })?;
+    let fail = |reason| ModelError::Load { path: path.to_owned(), reason };
+    let kind = kind_of(named.dtype).ok_or_else(|| fail(format!("libtorch has no element type {:?}", named.dtype)))?;
+    Tensor::f_from_data_size(&bytes, &named.shape, kind).map_err(|error| fail(error.to_string()))
 }
 
 // === impl TorchModel ===

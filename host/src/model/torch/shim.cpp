@@ -8,11 +8,11 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include <caffe2/serialize/inline_container.h>
 #include <torch/script.h>
 
 namespace {
@@ -22,10 +22,9 @@ enum EventKind { TENSOR = 0, BEGIN_LIST = 1, BEGIN_DICT = 2, END = 3 };
 
 typedef void (*Emit)(void *sink, int kind, const char *name, const at::Tensor *tensor);
 
-// A loaded file: code with its tensors, or tensors alone. Never changed once it is loaded.
+// TorchScript, or a state dict's tensors alone. Never changed once it is loaded.
 struct Model {
-  bool has_code = false;
-  torch::jit::Module module;
+  std::optional<torch::jit::Module> module;
   std::vector<std::pair<std::string, at::Tensor>> tensors;
 };
 
@@ -81,27 +80,6 @@ void walk(const std::string &name, const c10::IValue &value, void *sink, Emit em
   }
 }
 
-// A torch.save'd dict of tensors, or a checkpoint that holds one under "state_dict".
-void read_state_dict(const std::string &path, at::Device device, Model &model) {
-  std::ifstream file(path, std::ios::binary);
-  const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  c10::IValue value = torch::jit::pickle_load(bytes);
-  if (value.isGenericDict()) {
-    const auto dict = value.toGenericDict();
-    const auto inner = dict.find("state_dict");
-    if (inner != dict.end() && inner->value().isGenericDict())
-      value = inner->value();
-  }
-  if (!value.isGenericDict())
-    throw std::runtime_error("the file holds a " + value.tagKind() +
-                             ", not a state dict: save it with torch.save(model.state_dict(), FILE)");
-  for (const auto &entry : value.toGenericDict())
-    if (entry.key().isString() && entry.value().isTensor())
-      model.tensors.emplace_back(entry.key().toStringRef(), entry.value().toTensor().detach().to(device));
-  if (model.tensors.empty())
-    throw std::runtime_error("the file holds a dict without a single tensor, so no state dict");
-}
-
 } // namespace
 
 extern "C" {
@@ -131,25 +109,12 @@ void *sconce_inference_mode_enter() { return new c10::InferenceMode(); }
 
 void sconce_inference_mode_leave(void *mode) { delete static_cast<c10::InferenceMode *>(mode); }
 
-// Loads a .pt or .pth file; `*has_code` says whether it is TorchScript or a state dict.
-char *sconce_model_load(const char *path, int device, void **out, bool *has_code) {
+// Loads TorchScript.
+char *sconce_model_load(const char *path, int device, void **out) {
   return guarded([&] {
     auto model = std::make_unique<Model>();
-    {
-      char magic[4] = {0};
-      std::ifstream(path, std::ios::binary).read(magic, 4);
-      if (std::memcmp(magic, "PK\x03\x04", 4) != 0)
-        throw std::runtime_error("the file is neither TorchScript nor a state dict of PyTorch 1.6 or later: load it in Python and "
-                                 "save it again, with torch.jit.save or torch.save(model.state_dict(), FILE)");
-      model->has_code = caffe2::serialize::PyTorchStreamReader(std::string(path)).hasRecord("constants.pkl");
-    }
-    if (model->has_code) {
-      model->module = torch::jit::load(path, device_of(device));
-      model->module.eval();
-    } else {
-      read_state_dict(path, device_of(device), *model);
-    }
-    *has_code = model->has_code;
+    model->module = torch::jit::load(path, device_of(device));
+    model->module->eval();
     *out = model.release();
   });
 }
@@ -172,7 +137,7 @@ char *sconce_model_forward(const void *model, const at::Tensor *const *inputs, s
     for (size_t index = 0; index < count; index++)
       values.emplace_back(*inputs[index]);
     // Copying a module copies a pointer; forward is not const because code may assign to attributes.
-    torch::jit::Module module = static_cast<const Model *>(model)->module;
+    torch::jit::Module module = static_cast<const Model *>(model)->module.value();
     walk("", module.forward(std::move(values)), sink, emit);
   });
 }
@@ -183,10 +148,10 @@ char *sconce_model_tensors(const void *model, void *sink, Emit emit) {
     const Model &loaded = *static_cast<const Model *>(model);
     for (const auto &[name, tensor] : loaded.tensors)
       emit(sink, TENSOR, name.c_str(), &tensor);
-    if (loaded.has_code) {
-      for (const auto &parameter : loaded.module.named_parameters())
+    if (loaded.module) {
+      for (const auto &parameter : loaded.module->named_parameters())
         emit(sink, TENSOR, parameter.name.c_str(), &parameter.value);
-      for (const auto &buffer : loaded.module.named_buffers())
+      for (const auto &buffer : loaded.module->named_buffers())
         emit(sink, TENSOR, buffer.name.c_str(), &buffer.value);
     }
   });

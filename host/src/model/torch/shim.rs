@@ -11,7 +11,6 @@ use std::path::Path;
 use std::ptr::null_mut;
 
 use handler_sdk::Device;
-use handler_sdk::ModelKind;
 use handler_sdk::abi::raw::RawEventKind;
 
 type Emit = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void);
@@ -21,8 +20,7 @@ unsafe extern "C" {
     fn sconce_cuda_open(opened: *mut bool) -> *mut c_char;
     fn sconce_inference_mode_enter() -> *mut c_void;
     fn sconce_inference_mode_leave(mode: *mut c_void);
-    fn sconce_model_load(path: *const c_char, device: c_int, out: *mut *mut c_void, has_code: *mut bool)
-    -> *mut c_char;
+    fn sconce_model_load(path: *const c_char, device: c_int, out: *mut *mut c_void) -> *mut c_char;
     fn sconce_state_dict_new() -> *mut c_void;
     fn sconce_state_dict_add(
         model: *mut c_void,
@@ -59,7 +57,7 @@ pub(super) struct RawModel(*mut c_void);
 #[derive(Debug)]
 pub(crate) struct InferenceMode(*mut c_void);
 
-// SAFETY: the C++ object is never changed once it is built, and libtorch lets several threads call one module.
+// SAFETY: the C++ object is changed through `&mut` only, and libtorch lets several threads call one module.
 unsafe impl Send for RawModel {}
 // SAFETY: as above.
 unsafe impl Sync for RawModel {}
@@ -75,24 +73,26 @@ pub(super) fn open_cuda() -> Result<bool, String> {
 // === impl RawModel ===
 
 impl RawModel {
-    pub(super) fn load(path: &Path, device: Device) -> Result<(Self, ModelKind), String> {
+    /// Loads TorchScript.
+    pub(super) fn load(path: &Path, device: Device) -> Result<Self, String> {
         let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
-        let (mut model, mut has_code) = (null_mut(), false);
+        let mut model = null_mut();
         // SAFETY: the pointers are valid for the call; on success the model is ours.
-        check(unsafe { sconce_model_load(path.as_ptr(), index(device), &raw mut model, &raw mut has_code) })?;
-        let kind = if has_code { ModelKind::TorchScript } else { ModelKind::StateDict };
-        Ok((Self(model), kind))
+        check(unsafe { sconce_model_load(path.as_ptr(), index(device), &raw mut model) })?;
+        Ok(Self(model))
     }
 
-    pub(super) fn from_tensors(tensors: &[(String, tch::Tensor)], device: Device) -> Result<Self, String> {
+    /// A state dict without tensors, to be filled with `add`.
+    pub(super) fn empty() -> Self {
         // SAFETY: the new object is ours.
-        let model = Self(unsafe { sconce_state_dict_new() });
-        for (name, tensor) in tensors {
-            let name = CString::new(name.as_str()).map_err(|error| error.to_string())?;
-            // SAFETY: nobody else has the object yet; name and tensor live through the call.
-            check(unsafe { sconce_state_dict_add(model.0, name.as_ptr(), tensor.as_ptr().cast(), index(device)) })?;
-        }
-        Ok(model)
+        Self(unsafe { sconce_state_dict_new() })
+    }
+
+    /// Adds a tensor to a state dict; on a CPU its memory is shared, not copied.
+    pub(super) fn add(&mut self, name: &str, tensor: &tch::Tensor, device: Device) -> Result<(), String> {
+        let name = CString::new(name).map_err(|error| error.to_string())?;
+        // SAFETY: `&mut` says that nobody else uses the object; name and tensor live through the call.
+        check(unsafe { sconce_state_dict_add(self.0, name.as_ptr(), tensor.as_ptr().cast(), index(device)) })
     }
 
     pub(super) fn forward(&self, inputs: &[tch::Tensor], mut receiver: Receiver<'_>) -> Result<(), String> {
