@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
+use abi_stable::std_types::RSlice;
 use abi_stable::std_types::RStr;
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use crate::Device;
 use crate::Error;
@@ -56,11 +57,15 @@ pub enum MetricKind {
 /// What kind of file the archive's model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ModelKind {
     /// A TorchScript module, to be called with [`Context::model`].
     TorchScript,
     /// Named tensors, to be read with [`Context::weights`].
     StateDict,
+    /// A kind that came after this SDK; it can be called.
+    #[serde(other)]
+    Other,
 }
 
 /// The part of a context that is data; it crosses as JSON, so that fields can be added.
@@ -75,14 +80,15 @@ pub struct ContextInfo {
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
     #[serde(default)]
-    pub config: Value,
+    pub config: Json,
 }
 
 // === impl Context ===
 
 impl Context {
     pub(crate) fn new(info: ContextInfo) -> Result<Self> {
-        let device = info.device.parse()?;
+        // A device that this SDK is too old to know mustn't keep the handler from serving.
+        let device = info.device.parse().unwrap_or(Device::Other);
         Ok(Self { info, device, call: Cell::new(None) })
     }
 
@@ -129,7 +135,7 @@ impl Context {
     }
 
     /// The archive's `model-config.yaml` as a value; `Null` where there is none.
-    pub fn config(&self) -> &Value {
+    pub fn config(&self) -> &Json {
         &self.info.config
     }
 
@@ -143,7 +149,7 @@ impl Context {
     /// Fails where the archive holds none.
     pub fn model(&self) -> Result<Model<'_>> {
         match self.info.model_kind {
-            Some(ModelKind::TorchScript) => Ok(Model::new(self)),
+            Some(ModelKind::TorchScript | ModelKind::Other) => Ok(Model::new(self)),
             Some(ModelKind::StateDict) => Err(Error::new(format!(
                 "model {} is a state dict, which holds tensors but no code: read it with `Context::weights` and call a network of your own, or save the model as TorchScript",
                 self.model_name()
@@ -175,7 +181,13 @@ impl Context {
     /// `unit` is free text, as `ms` or `count`; the name is what the dashboards see.
     pub fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str) {
         if let Some(call) = self.call.get() {
-            let raw = RawMetric { kind: kind as u8, value, name: RStr::from_str(name), unit: RStr::from_str(unit) };
+            let raw = RawMetric {
+                kind: kind as u8,
+                value,
+                name: RStr::from_str(name),
+                unit: RStr::from_str(unit),
+                labels: RSlice::EMPTY,
+            };
             call.host.metric()(call.state, &raw);
         }
     }

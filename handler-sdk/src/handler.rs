@@ -3,11 +3,10 @@
 use crate::Batch;
 use crate::Context;
 use crate::Error;
-use crate::Output;
 use crate::Request;
 use crate::Response;
 use crate::Result;
-use crate::Tensor;
+use crate::Value;
 
 /// Answers requests: TorchServe's `BaseHandler`, with the same steps.
 ///
@@ -33,25 +32,26 @@ pub trait Handler: Default + 'static {
         Ok(())
     }
 
-    /// From one request to the model's input, without the batch dimension.
+    /// From one request to the model's input, without the batch dimension: a tensor, or a list of them for a model with several inputs.
     ///
     /// By default the input field is read as nested JSON lists of numbers.
-    fn preprocess(&self, request: &Request, context: &Context) -> Result<Tensor> {
-        request.input()?.tensor()
+    /// What `postprocess` needs of the request it reads from the request: nothing passes through `self`.
+    fn preprocess(&self, request: &Request, context: &Context) -> Result<Value> {
+        Ok(request.input()?.tensor()?.into())
     }
 
     /// From the inputs of a batch to one output each, in the same order.
     ///
-    /// By default they are stacked to shape `[n, …]`, the model is called once, and its value is split along the first dimension.
-    fn inference(&self, inputs: Vec<Tensor>, context: &Context) -> Result<Vec<Output>> {
+    /// By default they are put together ([`Value::batch`]), the model is called once, and its value is split along the first dimension ([`Value::split`]).
+    fn inference(&self, inputs: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
         let count = inputs.len();
-        context.model()?.forward(&[Tensor::stack(&inputs)?])?.split(count)
+        context.model()?.forward(Value::batch(inputs)?)?.split(count)
     }
 
     /// From one output, without the batch dimension, to the answer.
     ///
     /// By default a tensor becomes nested JSON lists, as `tolist()` gives them.
-    fn postprocess(&self, output: Output, context: &Context) -> Result<Response> {
+    fn postprocess(&self, output: Value, request: &Request, context: &Context) -> Result<Response> {
         Ok(Response::json(&output.tensor()?.to_json()?))
     }
 
@@ -84,13 +84,14 @@ fn three_steps<H: Handler>(handler: &H, batch: &Batch, context: &Context) -> Res
     let mut outputs = outputs.into_iter();
     Ok(failed
         .into_iter()
-        .map(|failed| match failed {
+        .zip(batch)
+        .map(|(failed, request)| match failed {
             Some(error) => error.into(),
             // The count was compared above, so there is one for each that didn't fail.
             None => outputs
                 .next()
                 .ok_or_else(|| Error::new("an output is missing"))
-                .and_then(|output| handler.postprocess(output, context))
+                .and_then(|output| handler.postprocess(output, request, context))
                 .into(),
         })
         .collect())

@@ -49,17 +49,17 @@
 //! struct Largest;
 //!
 //! impl Handler for Largest {
-//!     fn preprocess(&self, request: &Request, _: &Context) -> Result<Tensor> {
-//!         request.input()?.tensor()
+//!     fn preprocess(&self, request: &Request, _: &Context) -> Result<Value> {
+//!         Ok(request.input()?.tensor()?.into())
 //!     }
 //!
-//!     fn postprocess(&self, output: Output, _: &Context) -> Result<Response> {
+//!     fn postprocess(&self, output: Value, _: &Request, _: &Context) -> Result<Response> {
 //!         Ok(Response::text(output.tensor()?.argmax()?.to_string()))
 //!     }
 //! }
 //!
 //! # use handler_sdk::testing;
-//! # let mut handler = testing::Host::new().model(|inputs| Ok(inputs[0].clone().into())).start::<Largest>()?;
+//! # let mut handler = testing::Host::new().model(|inputs| Ok(inputs[0].clone())).start::<Largest>()?;
 //! # assert_eq!(handler.predict(testing::Request::json(&[0.5, 2.5]))?.body, b"1");
 //! # Ok::<(), Error>(())
 //! ```
@@ -77,10 +77,10 @@ mod error;
 mod export;
 mod handler;
 mod model;
-mod output;
 mod request;
 mod response;
 mod tensor;
+mod value;
 
 pub mod testing;
 
@@ -93,7 +93,6 @@ pub use error::Result;
 pub use handler::Handler;
 pub use model::Model;
 pub use model::Weights;
-pub use output::Output;
 pub use request::Batch;
 pub use request::Field;
 pub use request::Request;
@@ -103,6 +102,7 @@ pub use tensor::DType;
 pub use tensor::Device;
 pub use tensor::Element;
 pub use tensor::Tensor;
+pub use value::Value;
 
 /// What nearly every handler uses.
 pub mod prelude {
@@ -110,11 +110,11 @@ pub mod prelude {
     pub use crate::Context;
     pub use crate::Error;
     pub use crate::Handler;
-    pub use crate::Output;
     pub use crate::Request;
     pub use crate::Response;
     pub use crate::Result;
     pub use crate::Tensor;
+    pub use crate::Value;
     pub use crate::export_handler;
 }
 

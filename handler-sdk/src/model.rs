@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use abi_stable::std_types::RSlice;
+use abi_stable::std_types::RStr;
 
 use crate::Context;
 use crate::Error;
-use crate::Output;
 use crate::Result;
 use crate::Tensor;
+use crate::Value;
+use crate::abi::values::lend;
 use crate::abi::values::receive;
-use crate::abi::values::to_raw;
 
 /// A TorchScript model that the host owns; a call runs on the calling thread, in inference mode.
 #[derive(Debug, Clone, Copy)]
@@ -31,16 +32,23 @@ impl<'a> Model<'a> {
         Self { context }
     }
 
-    /// Calls `forward` with these tensors, in the order of its parameters; plain ones are brought to the model's device.
+    /// Calls `forward` with these inputs, in the order of its parameters; plain tensors are brought to the model's device.
     ///
     /// Fails with libtorch's own words where the model raises.
-    pub fn forward(&self, inputs: &[Tensor]) -> Result<Output> {
+    pub fn forward<V: Into<Value>>(&self, inputs: impl IntoIterator<Item = V>) -> Result<Value> {
+        self.call("forward", inputs)
+    }
+
+    /// Calls any method of the module that TorchScript has exported.
+    pub fn call<V: Into<Value>>(&self, method: &str, inputs: impl IntoIterator<Item = V>) -> Result<Value> {
         let call = self.context.call()?;
-        let forward = call.host.forward();
-        // Shapes live beside the raw tensors that point to them.
-        let shapes: Vec<Vec<i64>> = inputs.iter().map(Tensor::shape).collect();
-        let raw: Vec<_> = inputs.iter().zip(&shapes).map(|(tensor, shape)| to_raw(tensor, shape)).collect();
-        let mut values = receive(|door, sink| forward(call.state, RSlice::from_slice(&raw), door, sink))?;
+        let inputs: Vec<Value> = inputs.into_iter().map(Into::into).collect();
+        let mut values = lend(&inputs, |steps| {
+            receive(|door, sink| {
+                let (method, steps) = (RStr::from_str(method), RSlice::from_slice(steps));
+                call.host.forward()(call.state, method, steps, door, sink)
+            })
+        })?;
         match values.pop() {
             Some((_, value)) if values.is_empty() => Ok(value),
             _ => Err(Error::new("the host gave no value, or several, for one call of the model")),
@@ -53,8 +61,7 @@ impl<'a> Model<'a> {
 impl Weights {
     pub(crate) fn read(context: &Context) -> Result<Self> {
         let call = context.call()?;
-        let weights = call.host.weights();
-        let values = receive(|door, sink| weights(call.state, door, sink))?;
+        let values = receive(|door, sink| call.host.weights()(call.state, door, sink))?;
         let tensors = values.into_iter().map(|(name, value)| Ok((name, value.tensor()?))).collect::<Result<_>>()?;
         Ok(Self { tensors })
     }

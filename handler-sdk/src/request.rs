@@ -1,7 +1,7 @@
 //! What a client sent: fields by name, headers, an id.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use crate::Error;
 use crate::Result;
@@ -144,7 +144,7 @@ impl<'a> Field<'a> {
 
     /// The bytes read as a tensor: nested JSON lists of numbers, as float32.
     pub fn tensor(&self) -> Result<Tensor> {
-        Tensor::from_json(&self.json::<Value>()?).map_err(|error| {
+        Tensor::from_json(&self.json::<Json>()?).map_err(|error| {
             Error::with_status(error.status(), format!("field `{}`: {}", self.name(), error.client_text()))
         })
     }

@@ -1,7 +1,7 @@
 //! What a handler answers.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use crate::Error;
 
@@ -22,7 +22,8 @@ pub struct Response {
 }
 
 /// A successful answer, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Answer {
     /// The HTTP status, 200 unless set.
     pub status: u16,
@@ -104,8 +105,8 @@ impl From<Result<Self, Error>> for Response {
     }
 }
 
-impl From<Value> for Response {
-    fn from(value: Value) -> Self {
+impl From<Json> for Response {
+    fn from(value: Json) -> Self {
         Self::json(&value)
     }
 }

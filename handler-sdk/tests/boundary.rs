@@ -217,8 +217,8 @@ fn inputs_of_different_shapes_fail_the_call_with_both_shapes() {
 }
 
 handler!(LosesOutputs {
-    fn inference(&self, inputs: Vec<Tensor>, _: &Context) -> Result<Vec<Output>> {
-        Ok(inputs.into_iter().skip(1).map(Output::from).collect())
+    fn inference(&self, inputs: Vec<Tensor>, _: &Context) -> Result<Vec<Value>> {
+        Ok(inputs.into_iter().skip(1).map(Value::from).collect())
     }
 });
 
@@ -230,7 +230,7 @@ fn as_many_outputs_as_inputs() {
 }
 
 handler!(PicksyPostprocess {
-    fn postprocess(&self, output: Output, _: &Context) -> Result<Response> {
+    fn postprocess(&self, output: Value, _: &Context) -> Result<Response> {
         match output.tensor()?.to_f64()?[0] {
             value if value < 0.0 => Err(Error::new("a negative answer makes no sense")),
             value => Ok(Response::text(value.to_string())),
@@ -250,12 +250,12 @@ fn a_failing_postprocess_fails_its_request_alone() {
 // === What a model gives back ===
 
 handler!(Describes {
-    fn postprocess(&self, output: Output, _: &Context) -> Result<Response> {
-        fn describe(output: &Output) -> String {
+    fn postprocess(&self, output: Value, _: &Context) -> Result<Response> {
+        fn describe(output: &Value) -> String {
             match output {
-                Output::Tensor(tensor) => format!("{:?}", tensor.to_f64().unwrap()),
-                Output::List(items) => items.iter().map(describe).collect::<Vec<_>>().join(" "),
-                Output::Dict(entries) => entries
+                Value::Tensor(tensor) => format!("{:?}", tensor.to_f64().unwrap()),
+                Value::List(items) => items.iter().map(describe).collect::<Vec<_>>().join(" "),
+                Value::Dict(entries) => entries
                     .iter()
                     .map(|(name, value)| format!("{name}:({})", describe(value)))
                     .collect::<Vec<_>>()
@@ -266,27 +266,27 @@ handler!(Describes {
     }
 });
 
-fn column(values: &[f32]) -> Output {
+fn column(values: &[f32]) -> Value {
     Tensor::from_slice(&[2], values).unwrap().into()
 }
 
 #[test]
 fn structures_cross_and_split_into_one_value_a_request() {
-    let dict = |entries: Vec<(&str, Output)>| {
-        Output::Dict(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    let dict = |entries: Vec<(&str, Value)>| {
+        Value::Dict(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     };
     let a = || column(&[1.0, 2.0]);
     let b = || column(&[3.0, 4.0]);
     for (output, expected) in [
         (a(), ["[1.0]", "[2.0]"]),
-        (Output::List(vec![a(), b()]), ["[1.0] [3.0]", "[2.0] [4.0]"]),
+        (Value::List(vec![a(), b()]), ["[1.0] [3.0]", "[2.0] [4.0]"]),
         (dict(vec![("z", a()), ("a", b())]), ["z:([1.0]) a:([3.0])", "z:([2.0]) a:([4.0])"]),
         (
-            dict(vec![("out", dict(vec![("inner", Output::List(vec![a(), b()]))])), ("aux", b())]),
+            dict(vec![("out", dict(vec![("inner", Value::List(vec![a(), b()]))])), ("aux", b())]),
             ["out:(inner:([1.0] [3.0])) aux:([3.0])", "out:(inner:([2.0] [4.0])) aux:([4.0])"],
         ),
         // One dict a picture, as torchvision's detectors give.
-        (Output::List(vec![dict(vec![("boxes", a())]), dict(vec![])]), ["boxes:([1.0, 2.0])", ""]),
+        (Value::List(vec![dict(vec![("boxes", a())]), dict(vec![])]), ["boxes:([1.0, 2.0])", ""]),
     ] {
         let given = output.clone();
         let mut handler = Host::new().model(move |_| Ok(given.clone())).start::<Describes>().unwrap();

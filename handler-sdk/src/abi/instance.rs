@@ -25,7 +25,6 @@ use super::raw::RawMetric;
 use super::raw::RawResponse;
 use super::raw::RawSink;
 use super::raw::RawStatus;
-use super::raw::RawTensor;
 use super::raw::WHOLE_CALL;
 use crate::Error;
 use crate::Level;
@@ -41,10 +40,11 @@ pub trait HostServices {
     /// One value for the metrics.
     fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str);
 
-    /// Calls the model and walks through its value; the error is text for the handler.
+    /// Calls a method of the model and walks through its value; the error is text for the handler.
     fn forward(
         &self,
-        inputs: &[RawTensor<'_>],
+        method: &str,
+        inputs: &[RawEvent<'_>],
         door: RawDoor,
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String>;
@@ -125,7 +125,13 @@ impl Drop for Instance {
         impl HostServices for Silence {
             fn log(&self, _: Level, _: &str) {}
             fn metric(&self, _: MetricKind, _: &str, _: f64, _: &str) {}
-            fn forward(&self, _: &[RawTensor<'_>], _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+            fn forward(
+                &self,
+                _: &str,
+                _: &[RawEvent<'_>],
+                _: RawDoor,
+                _: &mut dyn FnMut(&RawEvent<'_>),
+            ) -> Result<(), String> {
                 Err("the handler is being dropped".to_owned())
             }
             fn weights(&self, _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
@@ -229,11 +235,12 @@ extern "C" fn host_fail(state: RawCallState, index: usize, failure: &RawFailure<
 
 extern "C" fn host_forward(
     state: RawCallState,
-    inputs: RSlice<'_, RawTensor<'_>>,
+    method: RStr<'_>,
+    inputs: RSlice<'_, RawEvent<'_>>,
     door: RawDoor,
     sink: RawSink,
 ) -> RawStatus {
-    hand_over(state, sink, |services, emit| services.forward(inputs.as_slice(), door, emit))
+    hand_over(state, sink, |services, emit| services.forward(method.as_str(), inputs.as_slice(), door, emit))
 }
 
 extern "C" fn host_weights(state: RawCallState, door: RawDoor, sink: RawSink) -> RawStatus {

@@ -121,6 +121,7 @@ pub struct RawMetric<'a> {
     pub value: f64,
     pub name: RStr<'a>,
     pub unit: RStr<'a>,
+    pub labels: RSlice<'a, RawPair<'a>>,
 }
 
 /// A tensor, borrowed for the call: `torch` is set with [`RawDoor::TORCH`], the rest with [`RawDoor::PLAIN`].
@@ -155,7 +156,9 @@ pub struct RawHost {
     pub metric: extern "C" fn(RawCallState, &RawMetric<'_>),
     pub respond: extern "C" fn(RawCallState, index: usize, &RawResponse<'_>),
     pub fail: extern "C" fn(RawCallState, index: usize, &RawFailure<'_>),
-    pub forward: extern "C" fn(RawCallState, inputs: RSlice<'_, RawTensor<'_>>, RawDoor, RawSink) -> RawStatus,
+    /// The inputs are walked through one after the other.
+    pub forward:
+        extern "C" fn(RawCallState, method: RStr<'_>, inputs: RSlice<'_, RawEvent<'_>>, RawDoor, RawSink) -> RawStatus,
     #[sabi(last_prefix_field)]
     pub weights: extern "C" fn(RawCallState, RawDoor, RawSink) -> RawStatus,
 }

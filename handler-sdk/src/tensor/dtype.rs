@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::Value;
+use serde_json::Value as Json;
 
 /// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,12 +38,15 @@ mod sealed {
 
 /// Where a model and its tensors live: `cpu`, or the CUDA device with that number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Device {
     /// The machine's own memory.
     #[default]
     Cpu,
     /// A GPU, numbered as CUDA numbers those visible to the process.
     Cuda(usize),
+    /// A kind of device that came after this SDK.
+    Other,
 }
 
 // === impl DType ===
@@ -99,15 +102,15 @@ impl DType {
         }
     }
 
-    pub(super) fn to_json(self, bytes: &[u8]) -> Value {
+    pub(super) fn to_json(self, bytes: &[u8]) -> Json {
         match self {
-            Self::Bool => Value::from(bytes[0] != 0),
-            Self::I64 => Value::from(i64::read(bytes)),
+            Self::Bool => Json::from(bytes[0] != 0),
+            Self::I64 => Json::from(i64::read(bytes)),
             Self::U8 | Self::I8 | Self::I16 | Self::I32 => {
                 #[allow(clippy::cast_possible_truncation)] // These integers fit an f64 exactly.
-                Value::from(self.to_f64(bytes) as i64)
+                Json::from(self.to_f64(bytes) as i64)
             }
-            Self::F16 | Self::BF16 | Self::F32 | Self::F64 => Value::from(self.to_f64(bytes)),
+            Self::F16 | Self::BF16 | Self::F32 | Self::F64 => Json::from(self.to_f64(bytes)),
         }
     }
 }
@@ -152,6 +155,7 @@ impl fmt::Display for Device {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Other => f.write_str("another device"),
         }
     }
 }

@@ -8,7 +8,7 @@ pub use dtype::DType;
 pub use dtype::Device;
 pub use dtype::Element;
 
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use crate::Error;
 use crate::Result;
@@ -192,7 +192,7 @@ impl Tensor {
     /// The elements as nested JSON lists, as Python's `tolist()` gives them.
     ///
     /// What JSON can't say (NaN and the infinities) becomes `null`.
-    pub fn to_json(&self) -> Result<Value> {
+    pub fn to_json(&self) -> Result<Json> {
         let plain = self.to_plain()?;
         Ok(nested(&plain.shape, &mut plain.bytes.chunks_exact(plain.dtype.size()), plain.dtype))
     }
@@ -200,10 +200,10 @@ impl Tensor {
     /// Reads nested JSON lists of numbers into a float32 tensor, as `torch.as_tensor` reads them.
     ///
     /// Fails on anything but numbers and lists, and on lists of unequal lengths.
-    pub fn from_json(value: &Value) -> Result<Self> {
+    pub fn from_json(value: &Json) -> Result<Self> {
         let mut shape = Vec::new();
         let mut inner = value;
-        while let Value::Array(items) = inner {
+        while let Json::Array(items) = inner {
             shape.push(i64::try_from(items.len())?);
             match items.first() {
                 Some(item) => inner = item,
@@ -248,26 +248,26 @@ fn element_count(shape: &[i64]) -> Result<usize> {
     })
 }
 
-fn nested(shape: &[i64], elements: &mut std::slice::ChunksExact<'_, u8>, dtype: DType) -> Value {
+fn nested(shape: &[i64], elements: &mut std::slice::ChunksExact<'_, u8>, dtype: DType) -> Json {
     match shape.split_first() {
-        None => elements.next().map_or(Value::Null, |bytes| dtype.to_json(bytes)),
+        None => elements.next().map_or(Json::Null, |bytes| dtype.to_json(bytes)),
         Some((&count, rest)) => (0..count).map(|_| nested(rest, elements, dtype)).collect(),
     }
 }
 
-fn flatten(value: &Value, shape: &[i64], values: &mut Vec<f32>) -> Result<()> {
+fn flatten(value: &Json, shape: &[i64], values: &mut Vec<f32>) -> Result<()> {
     let unequal =
         || Error::bad_request("the JSON lists have unequal lengths: a tensor needs the same length everywhere");
     match (value, shape.split_first()) {
-        (Value::Array(items), Some((&length, rest))) if usize::try_from(length) == Ok(items.len()) => {
+        (Json::Array(items), Some((&length, rest))) if usize::try_from(length) == Ok(items.len()) => {
             items.iter().try_for_each(|item| flatten(item, rest, values))
         }
-        (Value::Number(number), None) => {
+        (Json::Number(number), None) => {
             #[allow(clippy::cast_possible_truncation)] // float32 is what models take.
             values.push(number.as_f64().unwrap_or(f64::NAN) as f32);
             Ok(())
         }
-        (Value::Array(_) | Value::Number(_), _) => Err(unequal()),
+        (Json::Array(_) | Json::Number(_), _) => Err(unequal()),
         (other, _) => {
             Err(Error::bad_request(format!("expected numbers in nested JSON lists, found {}", beginning(other))))
         }
@@ -275,7 +275,7 @@ fn flatten(value: &Value, shape: &[i64], values: &mut Vec<f32>) -> Result<()> {
 }
 
 /// As much of a value as a message can hold: what a client sent may be megabytes.
-fn beginning(value: &Value) -> String {
+fn beginning(value: &Json) -> String {
     const MOST: usize = 60;
     let text = value.to_string();
     match text.char_indices().nth(MOST) {

@@ -44,17 +44,15 @@ use crate::Handler;
 use crate::Level;
 use crate::MetricKind;
 use crate::ModelKind;
-use crate::Output;
 use crate::Result;
 use crate::Tensor;
+use crate::Value;
 use crate::abi::instance::CallError;
 use crate::abi::instance::HostServices;
 use crate::abi::instance::Instance;
 use crate::abi::raw::RawBatch;
 use crate::abi::raw::RawDoor;
 use crate::abi::raw::RawEvent;
-use crate::abi::raw::RawEventKind;
-use crate::abi::raw::RawTensor;
 use crate::abi::raw::RawVerb;
 use crate::abi::values;
 use crate::context::ContextInfo;
@@ -62,7 +60,7 @@ use crate::export::private::export;
 
 pub use request::Request;
 
-type Forward = Box<dyn Fn(&[Tensor]) -> Result<Output>>;
+type Forward = Box<dyn Fn(&[Value]) -> Result<Value>>;
 
 /// Stands in for the server: made with what an archive would hold, then [`start`](Self::start)ed with a handler.
 pub struct Host {
@@ -126,9 +124,9 @@ impl Host {
         self
     }
 
-    /// A TorchScript model: what `forward` gives for the tensors it is called with.
+    /// A TorchScript model: what `forward` (or any other method) gives for the inputs it is called with.
     #[must_use]
-    pub fn model(mut self, forward: impl Fn(&[Tensor]) -> Result<Output> + 'static) -> Self {
+    pub fn model(mut self, forward: impl Fn(&[Value]) -> Result<Value> + 'static) -> Self {
         self.info.model_kind = Some(ModelKind::TorchScript);
         self.services.model = Some(Box::new(forward));
         self
@@ -206,11 +204,16 @@ impl HostServices for Services {
         self.metrics.borrow_mut().push((kind, name.to_owned(), value));
     }
 
-    fn forward(&self, inputs: &[RawTensor<'_>], _: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+    fn forward(
+        &self,
+        _: &str,
+        inputs: &[RawEvent<'_>],
+        _: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
         let model = self.model.as_ref().ok_or("the test's host has no model: give it one with Host::model")?;
-        let inputs: Result<Vec<Tensor>> = inputs.iter().map(values::from_raw).collect();
-        let output = inputs.and_then(|inputs| model(&inputs)).map_err(|error| error.to_string())?;
-        walk("", &output, emit);
+        let output = values::take(inputs).and_then(|inputs| model(&inputs)).map_err(|error| error.to_string())?;
+        values::lend(&[output], |steps| steps.iter().for_each(emit));
         Ok(())
     }
 
@@ -219,22 +222,6 @@ impl HostServices for Services {
             emit(&RawEvent::tensor(name, values::to_raw(tensor, &tensor.shape())));
         }
         Ok(())
-    }
-}
-
-fn walk(name: &str, output: &Output, emit: &mut dyn FnMut(&RawEvent<'_>)) {
-    match output {
-        Output::Tensor(tensor) => emit(&RawEvent::tensor(name, values::to_raw(tensor, &tensor.shape()))),
-        Output::List(items) => {
-            emit(&RawEvent::mark(RawEventKind::BEGIN_LIST, name));
-            items.iter().for_each(|item| walk("", item, emit));
-            emit(&RawEvent::mark(RawEventKind::END, ""));
-        }
-        Output::Dict(entries) => {
-            emit(&RawEvent::mark(RawEventKind::BEGIN_DICT, name));
-            entries.iter().for_each(|(key, value)| walk(key, value, emit));
-            emit(&RawEvent::mark(RawEventKind::END, ""));
-        }
     }
 }
 

@@ -21,17 +21,17 @@ use handler_sdk::Device;
 use handler_sdk::ModelKind;
 use handler_sdk::abi::raw::RawDoor;
 use handler_sdk::abi::raw::RawEvent;
-use handler_sdk::abi::raw::RawTensor;
 
 /// A loaded model. It is shared by every handler that uses the same file on the same device, and never changes.
 pub trait Model: Debug + Send + Sync {
     /// Whether it can be called, or only read.
     fn kind(&self) -> ModelKind;
 
-    /// Calls `forward` and walks through its value; the error is libtorch's own text.
+    /// Calls a method with inputs that are walked through one after the other, and walks through its value; the error is libtorch's own text.
     fn forward(
         &self,
-        inputs: &[RawTensor<'_>],
+        method: &str,
+        inputs: &[RawEvent<'_>],
         door: RawDoor,
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String>;

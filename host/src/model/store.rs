@@ -89,7 +89,6 @@ mod tests {
     use handler_sdk::ModelKind;
     use handler_sdk::abi::raw::RawDoor;
     use handler_sdk::abi::raw::RawEvent;
-    use handler_sdk::abi::raw::RawTensor;
 
     use super::*;
 
@@ -101,7 +100,13 @@ mod tests {
             ModelKind::StateDict
         }
 
-        fn forward(&self, _: &[RawTensor<'_>], _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+        fn forward(
+            &self,
+            _: &str,
+            _: &[RawEvent<'_>],
+            _: RawDoor,
+            _: &mut dyn FnMut(&RawEvent<'_>),
+        ) -> Result<(), String> {
             Err("it has no code".to_owned())
         }
 

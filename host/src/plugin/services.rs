@@ -7,7 +7,6 @@ use handler_sdk::MetricKind;
 use handler_sdk::abi::instance::HostServices;
 use handler_sdk::abi::raw::RawDoor;
 use handler_sdk::abi::raw::RawEvent;
-use handler_sdk::abi::raw::RawTensor;
 
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
@@ -53,11 +52,12 @@ impl HostServices for Services {
 
     fn forward(
         &self,
-        inputs: &[RawTensor<'_>],
+        method: &str,
+        inputs: &[RawEvent<'_>],
         door: RawDoor,
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String> {
-        (self.model)()?.forward(inputs, door, emit)
+        (self.model)()?.forward(method, inputs, door, emit)
     }
 
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {

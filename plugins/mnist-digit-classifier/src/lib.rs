@@ -32,26 +32,27 @@ impl Handler for MnistDigitClassifier {
         Ok(())
     }
 
-    fn preprocess(&self, request: &Request, _: &Context) -> Result<Tensor> {
+    fn preprocess(&self, request: &Request, _: &Context) -> Result<Value> {
         let input = request.input()?;
-        match picture::numbers(&input, &[1, 28, 28])? {
-            Some(numbers) => Ok(numbers),
-            None => picture::normalise(&picture::fit(picture::open(&input)?, 28), MEAN, DEVIATION),
-        }
+        let tensor = match picture::numbers(&input, &[1, 28, 28])? {
+            Some(numbers) => numbers,
+            None => picture::normalise(&picture::fit(picture::open(&input)?, 28), MEAN, DEVIATION)?,
+        };
+        Ok(tensor.into())
     }
 
-    fn inference(&self, inputs: Vec<Tensor>, context: &Context) -> Result<Vec<Output>> {
-        self.model.forward(Tensor::stack(&inputs)?, context)?.split(inputs.len())
+    fn inference(&self, inputs: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
+        let count = inputs.len();
+        self.model.forward(Value::batch(inputs)?, context)?.split(count)
     }
 
-    fn postprocess(&self, output: Output, _: &Context) -> Result<Response> {
-        let digit = model::ten_scores(output)?.argmax()?;
-        Ok(Response::text(digit.to_string()))
+    fn postprocess(&self, scores: Value, _: &Request, _: &Context) -> Result<Response> {
+        Ok(Response::text(model::digit(scores)?.to_string()))
     }
 
     fn self_test(&self, context: &Context) -> Result<()> {
         let blank = picture::normalise(&picture::blank(28), MEAN, DEVIATION)?;
-        model::try_out(self, blank, context)
+        self.inference(vec![blank.into()], context)?.into_iter().try_for_each(|scores| model::digit(scores).map(drop))
     }
 }
 

@@ -22,7 +22,7 @@ impl Model {
         match context.model_kind() {
             Some(ModelKind::StateDict) => Self::over_weights(context),
             // Fails where there is no model: at start, not with each request.
-            Some(ModelKind::TorchScript) | None => context.model().map(|_| Self::Script),
+            _ => context.model().map(|_| Self::Script),
         }
     }
 
@@ -38,30 +38,23 @@ impl Model {
         ))
     }
 
-    pub(crate) fn forward(&self, pictures: Tensor, context: &Context) -> Result<Output> {
+    /// From a batch of pictures `[n, 1, 28, 28]` to ten scores each.
+    pub(crate) fn forward(&self, pictures: Vec<Value>, context: &Context) -> Result<Value> {
         match self {
-            Self::Script => context.model()?.forward(&[pictures]),
+            Self::Script => context.model()?.forward(pictures),
             #[cfg(feature = "tch")]
             Self::Net(net) => net.forward(pictures),
         }
     }
 }
 
-/// The scores of one picture; fails where there aren't ten.
-pub(crate) fn ten_scores(output: Output) -> Result<Tensor> {
-    let scores = output.tensor()?;
+/// The digit with the best of ten scores; fails where there aren't ten.
+pub(crate) fn digit(scores: Value) -> Result<usize> {
+    let scores = scores.tensor()?;
     match scores.shape()[..] {
-        [10] => Ok(scores),
+        [10] => scores.argmax(),
         ref other => Err(Error::new(format!(
             "the model gave shape {other:?} for a picture; it must give 10 scores, one a digit"
         ))),
     }
-}
-
-/// Lets the handler answer one input.
-pub(crate) fn try_out(handler: &impl Handler, input: Tensor, context: &Context) -> Result<()> {
-    for output in handler.inference(vec![input], context)? {
-        handler.postprocess(output, context)?;
-    }
-    Ok(())
 }

@@ -41,8 +41,8 @@ impl Net {
     }
 
     /// From pictures `[n, 1, 28, 28]` to the logarithms of ten probabilities each, `[n, 10]`.
-    pub(crate) fn forward(&self, pictures: Tensor) -> Result<Output> {
-        let pictures = pictures.into_tch()?;
+    pub(crate) fn forward(&self, inputs: Vec<Value>) -> Result<Value> {
+        let pictures = inputs.into_iter().next().ok_or_else(|| Error::new("no pictures"))?.tensor()?.into_tch()?;
         tch::no_grad(|| {
             // The host's tensors say where to compute, and how precisely.
             let place = self.conv1.weight.device();

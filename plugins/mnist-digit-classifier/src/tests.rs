@@ -12,10 +12,11 @@ use image::Luma;
 use super::*;
 
 /// A stand-in for TorchScript: the digit is how bright the middle is, in tenths.
-fn by_brightness(inputs: &[Tensor]) -> Result<Output> {
-    let pictures = inputs[0].to_vec::<f32>()?;
-    let count = inputs[0].shape()[0];
-    assert_eq!(inputs[0].shape(), [count, 1, 28, 28]);
+fn by_brightness(inputs: &[Value]) -> Result<Value> {
+    let input = inputs[0].as_tensor()?;
+    let count = input.shape()[0];
+    assert_eq!(input.shape(), [count, 1, 28, 28]);
+    let pictures = input.to_vec::<f32>()?;
     let scores: Vec<f32> = pictures
         .chunks(28 * 28)
         .flat_map(|picture| {
@@ -78,11 +79,11 @@ fn one_bad_request_leaves_its_batch_alone() {
 fn another_model_does_not_pass_the_self_test() {
     for (shape, wanted) in [(vec![1, 1000], "shape [1000]"), (vec![1, 10, 1], "shape [10, 1]")] {
         let count = usize::try_from(shape.iter().product::<i64>()).unwrap();
-        let other = move |_: &[Tensor]| Ok(Tensor::from_slice(&shape, &vec![0.0_f32; count])?.into());
+        let other = move |_: &[Value]| Ok(Tensor::from_slice(&shape, &vec![0.0_f32; count])?.into());
         let error = Host::new().model(other).start::<MnistDigitClassifier>().unwrap_err();
         assert!(error.log_text().contains(wanted), "{error}");
     }
-    let not_a_number = |_: &[Tensor]| Ok(Tensor::from_slice(&[1, 10], &[f32::NAN; 10])?.into());
+    let not_a_number = |_: &[Value]| Ok(Tensor::from_slice(&[1, 10], &[f32::NAN; 10])?.into());
     let error = Host::new().model(not_a_number).start::<MnistDigitClassifier>().unwrap_err();
     assert!(error.log_text().contains("NaN"), "{error}");
 }
@@ -175,7 +176,7 @@ mod state_dict {
         ];
         let inputs: Vec<Tensor> =
             [3, 4].map(|step| picture::normalise(&pattern(step), MEAN, DEVIATION).unwrap()).into();
-        let scores = NET.with(|net| net.forward(Tensor::stack(&inputs).unwrap())).unwrap();
+        let scores = NET.with(|net| net.forward(vec![Tensor::stack(&inputs).unwrap().into()])).unwrap();
         let scores = scores.tensor().unwrap();
         assert_eq!(scores.shape(), [2, 10]);
         for (found, wanted) in scores.to_vec::<f32>().unwrap().iter().zip(wanted.as_flattened()) {
@@ -200,7 +201,7 @@ mod state_dict {
         let x = conv2.forward(&conv1.forward(&inputs).relu()).relu();
         let x = fc1.forward(&x.max_pool2d_default(2).flat_view()).relu();
         let wanted = fc2.forward(&x).log_softmax(-1, tch::Kind::Float);
-        let found = NET.with(|net| net.forward(inputs.into())).unwrap();
+        let found = NET.with(|net| net.forward(vec![Tensor::from(inputs).into()])).unwrap();
         let found = found.tensor().unwrap().into_tch().unwrap();
         assert!(found.allclose(&wanted, 1e-5, 1e-6, false));
     }

@@ -26,6 +26,7 @@ use super::state_dict;
 use super::state_dict::Contents;
 use super::state_dict::NamedTensor;
 pub(crate) use shim::InferenceMode;
+use shim::Input;
 use shim::RawModel;
 use shim::Step;
 
@@ -80,15 +81,17 @@ impl Model for TorchModel {
 
     fn forward(
         &self,
-        inputs: &[RawTensor<'_>],
+        method: &str,
+        inputs: &[RawEvent<'_>],
         door: RawDoor,
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String> {
         if self.kind != ModelKind::TorchScript {
             return Err("a state dict has no code to call".to_owned());
         }
-        let inputs: Vec<Tensor> = inputs.iter().map(|raw| take(raw, self.device)).collect::<Result<_, _>>()?;
-        self.raw.forward(&inputs, &mut |step| lend(&step, door, emit))
+        let inputs: Vec<Input> =
+            inputs.iter().map(|event| Input::take(event, self.device)).collect::<Result<_, _>>()?;
+        self.raw.forward(method, &inputs, &mut |step| lend(&step, door, emit))
     }
 
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
@@ -99,6 +102,17 @@ impl Model for TorchModel {
 impl fmt::Debug for TorchModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TorchModel").field("kind", &self.kind).field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl Input {
+    fn take(event: &RawEvent<'_>, device: Device) -> Result<Self, String> {
+        let is_tensor = event.kind == RawEventKind::TENSOR;
+        Ok(Self {
+            kind: event.kind,
+            name: event.name.as_str().to_owned(),
+            tensor: is_tensor.then(|| take(&event.tensor, device)).transpose()?,
+        })
     }
 }
 
@@ -156,6 +170,8 @@ fn torch_device(device: Device) -> tch::Device {
     match device {
         Device::Cpu => tch::Device::Cpu,
         Device::Cuda(index) => tch::Device::Cuda(index),
+        // No model is ever loaded there.
+        _ => tch::Device::Cpu,
     }
 }
 

@@ -8,11 +8,14 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <torch/csrc/jit/passes/inliner.h>
+#include <torch/csrc/jit/runtime/graph_iterator.h>
 #include <torch/script.h>
 
 namespace {
@@ -22,10 +25,20 @@ enum EventKind { TENSOR = 0, BEGIN_LIST = 1, BEGIN_DICT = 2, END = 3 };
 
 typedef void (*Emit)(void *sink, int kind, const char *name, const at::Tensor *tensor);
 
-// TorchScript, or a state dict's tensors alone. Never changed once it is loaded.
+// TorchScript, or a state dict's tensors alone. Never changed once it is loaded, unless its own code does.
 struct Model {
   std::optional<torch::jit::Module> module;
   std::vector<std::pair<std::string, at::Tensor>> tensors;
+  // Whether the module's code assigns to its attributes; then one thread at a time runs it.
+  bool assigns = false;
+  mutable std::mutex alone;
+};
+
+// One step through what a method is called with; the same as RawInput in shim.rs.
+struct Input {
+  int kind;
+  const char *name;
+  const at::Tensor *tensor;
 };
 
 template <typename Work> char *guarded(Work work) {
@@ -40,6 +53,48 @@ template <typename Work> char *guarded(Work work) {
   } catch (...) {
     return strdup("an exception of unknown type");
   }
+}
+
+// Reads one value, whose steps begin at `next`, as the type that the method wants there.
+c10::IValue read(const Input *&next, const Input *end, const c10::TypePtr &wanted) {
+  const Input *const step = next++;
+  if (step->kind == TENSOR)
+    return *step->tensor;
+  if (step->kind == BEGIN_LIST) {
+    std::vector<c10::IValue> items;
+    while (next != end && next->kind != END)
+      items.push_back(read(next, end, nullptr));
+    ++next;
+    if (wanted && wanted->kind() == c10::TypeKind::TupleType)
+      return c10::ivalue::Tuple::create(std::move(items));
+    c10::List<at::Tensor> tensors;
+    for (const c10::IValue &item : items)
+      tensors.push_back(item.toTensor());
+    return tensors;
+  }
+  if (step->kind == BEGIN_DICT) {
+    c10::Dict<std::string, at::Tensor> dict;
+    while (next != end && next->kind != END) {
+      const std::string name = next->name;
+      dict.insert(name, read(next, end, nullptr).toTensor());
+    }
+    ++next;
+    return dict;
+  }
+  throw std::runtime_error("the inputs of the model are out of order; this is a bug");
+}
+
+// Whether running the module's code can change the module: then two threads must not run it at once.
+bool assigns_to_attributes(const torch::jit::Module &module) {
+  for (const torch::jit::Method &method : module.get_methods()) {
+    const auto graph = method.graph()->copy();
+    torch::jit::Inline(*graph);
+    torch::jit::DepthFirstGraphNodeIterator nodes(graph);
+    for (auto *node = nodes.next(); node != nullptr; node = nodes.next())
+      if (node->kind() == c10::prim::SetAttr)
+        return true;
+  }
+  return false;
 }
 
 at::Device device_of(int index) {
@@ -115,6 +170,7 @@ char *sconce_model_load(const char *path, int device, void **out) {
     auto model = std::make_unique<Model>();
     model->module = torch::jit::load(path, device_of(device));
     model->module->eval();
+    model->assigns = assigns_to_attributes(*model->module);
     *out = model.release();
   });
 }
@@ -128,17 +184,27 @@ char *sconce_state_dict_add(void *model, const char *name, const at::Tensor *ten
 
 void sconce_model_free(void *model) { delete static_cast<Model *>(model); }
 
-// Calls forward; the walk through its value is given to `emit`.
-char *sconce_model_forward(const void *model, const at::Tensor *const *inputs, size_t count, void *sink, Emit emit) {
+// Calls a method; the walk through its value is given to `emit`.
+char *sconce_model_forward(const void *model, const char *method, const Input *inputs, size_t count, void *sink, Emit emit) {
   return guarded([&] {
     const c10::InferenceMode mode;
+    const Model &loaded = *static_cast<const Model *>(model);
+    if (!loaded.module)
+      throw std::runtime_error("a state dict has no code to call");
+    const torch::jit::Method function = loaded.module->get_method(method);
+    const auto &arguments = function.function().getSchema().arguments();
     std::vector<c10::IValue> values;
-    values.reserve(count);
-    for (size_t index = 0; index < count; index++)
-      values.emplace_back(*inputs[index]);
-    // Copying a module copies a pointer; forward is not const because code may assign to attributes.
-    torch::jit::Module module = static_cast<const Model *>(model)->module.value();
-    walk("", module.forward(std::move(values)), sink, emit);
+    const Input *next = inputs;
+    while (next != inputs + count) {
+      // The first argument is the module itself.
+      const size_t place = values.size() + 1;
+      values.push_back(read(next, inputs + count, place < arguments.size() ? arguments[place].type() : nullptr));
+    }
+    std::unique_lock<std::mutex> alone(loaded.alone, std::defer_lock);
+    if (loaded.assigns)
+      alone.lock();
+    // Copying a method copies pointers; a call is not const, because code may assign to attributes.
+    walk("", torch::jit::Method(function)(std::move(values)), sink, emit);
   });
 }
 

@@ -31,7 +31,8 @@ unsafe extern "C" {
     fn sconce_model_free(model: *mut c_void);
     fn sconce_model_forward(
         model: *const c_void,
-        inputs: *const *const c_void,
+        method: *const c_char,
+        inputs: *const RawInput,
         count: usize,
         sink: *mut c_void,
         emit: Emit,
@@ -44,6 +45,22 @@ pub(super) struct Step<'a> {
     pub(super) kind: RawEventKind,
     pub(super) name: &'a str,
     pub(super) tensor: *const c_void,
+}
+
+/// One step through what a method is called with.
+pub(super) struct Input {
+    pub(super) kind: RawEventKind,
+    pub(super) name: String,
+    /// Set where the kind is a tensor.
+    pub(super) tensor: Option<tch::Tensor>,
+}
+
+/// An [`Input`] as the shim sees it.
+#[repr(C)]
+struct RawInput {
+    kind: c_int,
+    name: *const c_char,
+    tensor: *const c_void,
 }
 
 /// What takes the steps; an error stops nothing, the first one is kept.
@@ -95,11 +112,22 @@ impl RawModel {
         check(unsafe { sconce_state_dict_add(self.0, name.as_ptr(), tensor.as_ptr().cast(), index(device)) })
     }
 
-    pub(super) fn forward(&self, inputs: &[tch::Tensor], mut receiver: Receiver<'_>) -> Result<(), String> {
-        let inputs: Vec<*const c_void> = inputs.iter().map(|tensor| tensor.as_ptr().cast()).collect();
+    pub(super) fn forward(&self, method: &str, inputs: &[Input], mut receiver: Receiver<'_>) -> Result<(), String> {
+        let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
+        let method = text(method)?;
+        let names: Vec<CString> = inputs.iter().map(|input| text(&input.name)).collect::<Result<_, _>>()?;
+        let raw: Vec<RawInput> = inputs
+            .iter()
+            .zip(&names)
+            .map(|(input, name)| RawInput {
+                kind: c_int::from(input.kind.0),
+                name: name.as_ptr(),
+                tensor: input.tensor.as_ref().map_or(std::ptr::null(), |tensor| tensor.as_ptr().cast()),
+            })
+            .collect();
         let mut sink = Sink::new(&mut receiver);
-        // SAFETY: the model is TorchScript or raises, the tensors and the sink live through the call.
-        check(unsafe { sconce_model_forward(self.0, inputs.as_ptr(), inputs.len(), sink.pointer(), emit) })?;
+        // SAFETY: the model is TorchScript or raises; names, tensors and the sink live through the call.
+        check(unsafe { sconce_model_forward(self.0, method.as_ptr(), raw.as_ptr(), raw.len(), sink.pointer(), emit) })?;
         sink.result
     }
 
@@ -182,5 +210,7 @@ fn index(device: Device) -> c_int {
     match device {
         Device::Cpu => -1,
         Device::Cuda(index) => c_int::try_from(index).unwrap_or(c_int::MAX),
+        // Refused by libtorch.
+        _ => c_int::MAX,
     }
 }

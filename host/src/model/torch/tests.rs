@@ -9,6 +9,10 @@ fn sums() -> Arc<dyn Model> {
     load(&path, Device::Cpu).unwrap()
 }
 
+fn input(tensor: RawTensor<'_>) -> RawEvent<'_> {
+    RawEvent::tensor("", tensor)
+}
+
 fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_ne_bytes()).collect()
 }
@@ -41,8 +45,8 @@ fn several_tensors_go_in_and_a_structure_comes_out() {
     assert_eq!(model.kind(), ModelKind::TorchScript);
     let (x, y) = (bytes(&[1.0, 2.0]), bytes(&[5.0, 5.0]));
     let code = DType::F32.code();
-    let inputs = [RawTensor::plain(code, &[2], &x), RawTensor::plain(code, &[2], &y)];
-    let walked = steps(|emit| model.forward(&inputs, RawDoor::PLAIN, emit)).unwrap();
+    let inputs = [RawTensor::plain(code, &[2], &x), RawTensor::plain(code, &[2], &y)].map(input);
+    let walked = steps(|emit| model.forward("forward", &inputs, RawDoor::PLAIN, emit)).unwrap();
     assert_eq!(
         walked,
         [
@@ -59,6 +63,45 @@ fn several_tensors_go_in_and_a_structure_comes_out() {
             "end",
         ]
     );
+}
+
+#[test]
+fn lists_tuples_and_dicts_go_in_as_the_method_wants_them() {
+    let model = sums();
+    let one = bytes(&[1.0, 2.0]);
+    let tensor = |name| RawEvent::tensor(name, RawTensor::plain(DType::F32.code(), &[2], &one));
+    let (list, dict, end) = (
+        RawEvent::mark(RawEventKind::BEGIN_LIST, ""),
+        RawEvent::mark(RawEventKind::BEGIN_DICT, ""),
+        RawEvent::mark(RawEventKind::END, ""),
+    );
+    let call =
+        |method: &str, inputs: &[RawEvent<'_>]| steps(|emit| model.forward(method, inputs, RawDoor::PLAIN, emit));
+    for (method, inputs) in [
+        ("of_list", vec![list, tensor(""), tensor(""), end]),
+        ("of_tuple", vec![list, tensor(""), tensor(""), end]),
+        ("of_dict", vec![dict, tensor("a"), tensor("b"), end]),
+    ] {
+        assert_eq!(call(method, &inputs).unwrap(), [" [2] [2.0, 4.0]"], "{method}");
+    }
+    assert!(call("absent", &[tensor("")]).unwrap_err().contains("absent"));
+    assert!(call("of_dict", &[tensor("")]).unwrap_err().contains("of_dict"));
+}
+
+#[test]
+fn a_module_that_changes_itself_runs_on_one_thread_at_a_time() {
+    let model = sums();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    steps(|emit| model.forward("count", &[], RawDoor::PLAIN, emit)).unwrap();
+                }
+            });
+        }
+    });
+    let counted = steps(|emit| model.forward("count", &[], RawDoor::PLAIN, emit)).unwrap();
+    assert_eq!(counted, [" [] [401.0]"]);
 }
 
 #[test]
@@ -92,8 +135,8 @@ fn a_model_that_raises_says_why_and_keeps_no_input() {
     let megabyte = vec![0_u8; 1 << 20];
     let shape = [1 << 18];
     let call = || {
-        let input = RawTensor::plain(DType::F32.code(), &shape, &megabyte);
-        steps(|emit| model.forward(&[input, input], RawDoor::PLAIN, emit)).unwrap_err()
+        let input = input(RawTensor::plain(DType::F32.code(), &shape, &megabyte));
+        steps(|emit| model.forward("forward", &[input, input], RawDoor::PLAIN, emit)).unwrap_err()
     };
     assert!(call().contains("must match"), "{}", call());
     let before = resident_kilobytes();
@@ -162,7 +205,7 @@ fn a_state_dict_passes_through_libtorch_unchanged() {
         let model = load(&path, Device::Cpu).unwrap();
         assert_eq!(model.kind(), ModelKind::StateDict, "{name}");
         assert_eq!(weights(&*model), read, "{name}");
-        let error = model.forward(&[], RawDoor::PLAIN, &mut |_| {}).unwrap_err();
+        let error = model.forward("forward", &[], RawDoor::PLAIN, &mut |_| {}).unwrap_err();
         assert!(error.contains("no code"), "{error}");
     }
 }
@@ -173,9 +216,9 @@ fn torchscript_has_code_and_weights() {
     assert_eq!(model.kind(), ModelKind::TorchScript);
     let names: Vec<String> = weights(&*model).into_iter().map(|weight| weight.0).collect();
     assert_eq!(names, ["weight", "bias"]);
-    let input = RawTensor::plain(DType::F32.code(), &[1, 1], &[0; 4]);
+    let input = input(RawTensor::plain(DType::F32.code(), &[1, 1], &[0; 4]));
     let mut outputs = 0;
-    model.forward(&[input], RawDoor::PLAIN, &mut |_| outputs += 1).unwrap();
+    model.forward("forward", &[input], RawDoor::PLAIN, &mut |_| outputs += 1).unwrap();
     assert_eq!(outputs, 1);
 }
 
