@@ -10,6 +10,8 @@ pub(crate) use archive::Archive;
 pub(crate) use archive::sconce;
 pub(crate) use build::first_party;
 pub(crate) use build::fixture;
+#[cfg(feature = "torch")]
+pub(crate) use build::trainer;
 pub(crate) use client::Answer;
 pub(crate) use client::Sent;
 pub(crate) use client::multipart;
