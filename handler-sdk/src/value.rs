@@ -8,7 +8,6 @@ use crate::Tensor;
 ///
 /// It is what `preprocess` makes of a request, what a model's `forward` takes and gives, and what `postprocess` reads.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub enum Value {
     /// One tensor.
     Tensor(Tensor),

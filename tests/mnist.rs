@@ -1,0 +1,119 @@
+//! The digits, from weights to HTTP: libtorch in the host, the network in TorchScript or over the host's tensors.
+#![cfg(feature = "torch")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::Archive;
+use crate::support::Sent;
+use crate::support::Server;
+use crate::support::Setup;
+use crate::support::first_party;
+use crate::support::multipart;
+use crate::support::repository;
+use crate::support::says;
+use crate::support::trainer;
+
+const HANDLER: &str = "mnist_digit_classifier";
+
+/// The weights that the repository holds; says so where it holds none.
+fn weights() -> Option<PathBuf> {
+    let file = repository().join("model-store/mnist/mnist_cnn.safetensors");
+    if !file.is_file() {
+        eprintln!("left out: there is no {}", file.display());
+        return None;
+    }
+    Some(file)
+}
+
+/// The picture of a digit.
+fn picture(digit: u32) -> Vec<u8> {
+    fs::read(repository().join(format!("model-store/mnist/digits/{digit}.png"))).unwrap()
+}
+
+/// A server with the model `dict`, from the weights, and with `script`, from the TorchScript that the trainer makes of them.
+fn server() -> Option<Server> {
+    let weights = weights()?;
+    let made = tempfile::tempdir().unwrap();
+    trainer(&["export".as_ref(), "--weights".as_ref(), weights.as_ref(), "--out".as_ref(), made.path().as_ref()]);
+    let model = |name: &str, file| Archive::new(name, HANDLER).weights(file).config("batchSize: 4\nmaxBatchDelay: 5\n");
+    Some(
+        Setup::with_echo()
+            .plugin(&first_party("mnist-digit-classifier"))
+            .model(&model("dict", &weights))
+            .model(&model("script", &made.path().join("mnist.pt")))
+            .start(),
+    )
+}
+
+#[test]
+fn torchscript_and_state_dict_name_the_ten_digits() {
+    let Some(server) = server() else { return };
+    for model in ["script", "dict"] {
+        for digit in 0..10 {
+            let png = picture(digit);
+            let expected = digit.to_string();
+            assert_eq!(server.predict(model, &png).ok(), expected, "{model}, as the body");
+            let form = multipart(&[("data", "image/png", &png)]);
+            assert_eq!(server.send(model, &form).ok(), expected, "{model}, as a form");
+        }
+    }
+    // All at once, so that batches are made of different digits.
+    std::thread::scope(|scope| {
+        for client in 0..20 {
+            let server = &server;
+            scope.spawn(move || {
+                let model = if client < 10 { "script" } else { "dict" };
+                let digit = client % 10;
+                for _ in 0..5 {
+                    assert_eq!(server.predict(model, picture(digit)).ok(), digit.to_string(), "{model}");
+                }
+            });
+        }
+    });
+    server.still_serves();
+}
+
+#[test]
+fn what_is_no_picture_is_refused_with_the_field_s_name() {
+    let Some(server) = server() else { return };
+    let png = picture(7);
+    let cut = &png[..png.len() / 2];
+    for model in ["script", "dict"] {
+        for (request, field) in [
+            (Sent::body(""), "field `body`"),
+            (Sent::body("no picture at all"), "field `body`"),
+            (Sent::body(cut), "field `body`"),
+            (multipart(&[("data", "image/png", cut)]), "field `data`"),
+            (multipart(&[("data", "", b"")]), "field `data`"),
+            (Sent::body("[[[1, 2], [3]]]"), "field `body`"),
+            (Sent::body("[1, 2]"), "field `body`"),
+        ] {
+            let message = server.send(model, &request).error(400, "BadRequestException");
+            says(&message, &[field]);
+        }
+        let message = server.send(model, &multipart(&[("picture", "image/png", &png)]));
+        says(&message.error(400, "BadRequestException"), &["no field `data`", "picture"]);
+        assert_eq!(server.predict(model, &png).ok(), "7");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_model_is_refused_and_the_others_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut setup = Setup::with_echo().plugin(&first_party("mnist-digit-classifier"));
+    let files = ["garbage.pt", "empty.pt", "garbage.safetensors"];
+    for file in files {
+        let path = folder.path().join(file);
+        let content = if file.starts_with("empty") { "" } else { "these are no weights" };
+        fs::write(&path, content).unwrap();
+        let name = file.replace('.', "-");
+        setup = setup.model(&Archive::new(&name, HANDLER).weights(&path));
+    }
+    let server = setup.model(&Archive::new("bare", HANDLER)).start();
+    for file in files {
+        says(&server.failure(&file.replace('.', "-")), &[file]);
+    }
+    says(&server.failure("bare"), &["holds no model", "--serialized-file"]);
+    server.still_serves();
+}

@@ -1,0 +1,134 @@
+//! Plugins, each built once a run by a cargo of its own.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+
+use super::repository;
+
+/// A member of this workspace, as `echo`: built with the host's profile into the host's target folder.
+pub(crate) fn first_party(package: &str) -> PathBuf {
+    static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let profile = Profile::of_the_host();
+    let mut built = BUILT.lock().unwrap();
+    if !built.iter().any(|name| name == package) {
+        let mut cargo = cargo(Flags::Kept);
+        cargo.current_dir(repository()).args(["build", "-p", package]);
+        // Without libtorch its plugins are built without it, too.
+        if !cfg!(feature = "torch") && package == "mnist-digit-classifier" {
+            cargo.arg("--no-default-features");
+        }
+        finish(profile.apply(&mut cargo));
+        built.push(package.to_owned());
+    }
+    library(&profile.folder, package)
+}
+
+/// A crate of `fixtures/handlers`: built with that workspace's lock file and profiles into a folder apart.
+pub(crate) fn fixture(package: &str) -> PathBuf {
+    static ALL: OnceLock<()> = OnceLock::new();
+    static ABORTING: OnceLock<()> = OnceLock::new();
+    static TORCH: OnceLock<()> = OnceLock::new();
+    let target = Profile::of_the_host().target().join("fixtures");
+    let build = |flags: &[&str]| {
+        let mut cargo = cargo(Flags::Dropped);
+        cargo
+            .current_dir(repository().join("tests/fixtures/handlers"))
+            .args(["build", "--locked"])
+            .args(flags)
+            .arg("--target-dir")
+            .arg(&target);
+        finish(&mut cargo);
+    };
+    match package {
+        "aborting" => {
+            ABORTING.get_or_init(|| build(&["-p", "aborting", "--profile", "aborting"]));
+            library(&target.join("aborting"), package)
+        }
+        // In a call of its own: else all would get the SDK with libtorch.
+        "torch-tensors" => {
+            TORCH.get_or_init(|| build(&["-p", "torch-tensors"]));
+            library(&target.join("debug"), package)
+        }
+        _ => {
+            ALL.get_or_init(|| build(&["--workspace", "--exclude", "aborting", "--exclude", "torch-tensors"]));
+            library(&target.join("debug"), package)
+        }
+    }
+}
+
+/// Runs the trainer's program with these arguments.
+#[cfg(feature = "torch")]
+pub(crate) fn trainer(arguments: &[&std::ffi::OsStr]) {
+    let profile = Profile::of_the_host();
+    let mut cargo = cargo(Flags::Kept);
+    cargo.current_dir(repository()).args(["run", "-p", "mnist-trainer"]);
+    profile.apply(&mut cargo).arg("--").args(arguments);
+    finish(&mut cargo);
+}
+
+/// What the host was built with, told by where it lies.
+struct Profile {
+    /// As `target/debug`.
+    folder: PathBuf,
+}
+
+impl Profile {
+    fn of_the_host() -> Self {
+        let folder = Path::new(env!("CARGO_BIN_EXE_sconce")).parent().unwrap().to_owned();
+        Self { folder }
+    }
+
+    fn target(&self) -> &Path {
+        self.folder.parent().unwrap()
+    }
+
+    fn apply<'a>(&self, cargo: &'a mut Command) -> &'a mut Command {
+        let name = match self.folder.file_name().and_then(|name| name.to_str()).unwrap() {
+            "debug" => "dev",
+            name => name,
+        };
+        cargo.args(["--profile", name, "--target-dir"]).arg(self.target())
+    }
+}
+
+/// What becomes of the compiler flags in the environment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flags {
+    /// The build is part of this workspace's, and would else compile its dependencies again.
+    Kept,
+    Dropped,
+}
+
+/// A cargo that knows nothing of the one that runs these tests, but where things are.
+fn cargo(flags: Flags) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let ours = text.starts_with("CARGO") && !kept(&text);
+        let compiler = text.starts_with("RUSTFLAGS") || text.starts_with("CARGO_ENCODED_RUSTFLAGS");
+        if (ours && !compiler) || (compiler && flags == Flags::Dropped) || text == "RUSTC_WORKSPACE_WRAPPER" {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
+
+/// How cargo reaches its registry and shares the machine is the user's choice.
+fn kept(variable: &str) -> bool {
+    variable == "CARGO_HOME"
+        || ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_BUILD_JOBS"]
+            .iter()
+            .any(|prefix| variable.starts_with(prefix))
+}
+
+fn finish(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn library(folder: &Path, package: &str) -> PathBuf {
+    folder.join(format!("lib{}.so", package.replace('-', "_")))
+}

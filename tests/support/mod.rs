@@ -1,0 +1,56 @@
+//! What the tests stand on.
+
+mod archive;
+mod build;
+mod client;
+mod gate;
+mod server;
+
+pub(crate) use archive::Archive;
+pub(crate) use archive::sconce;
+pub(crate) use build::first_party;
+pub(crate) use build::fixture;
+#[cfg(feature = "torch")]
+pub(crate) use build::trainer;
+pub(crate) use client::Answer;
+pub(crate) use client::Sent;
+pub(crate) use client::multipart;
+pub(crate) use gate::Gate;
+pub(crate) use server::Server;
+pub(crate) use server::Setup;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Looks until there is something to see, or patience ends; `what` names it.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {:?} in vain for {what}", patience());
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// How long a test waits for what should come at once.
+pub(crate) fn patience() -> Duration {
+    let seconds = std::env::var("SCONCE_TEST_PATIENCE").ok();
+    Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(60))
+}
+
+/// The repository's root.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Asserts that a text says all of these.
+#[track_caller]
+pub(crate) fn says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "this should say {part:?}:\n{text}");
+    }
+}
