@@ -26,7 +26,7 @@ const GROUND: &[&str] = &["config", "ids", "metrics", "telemetry"];
 const TOP: [&str; 4] = ["app", "cli", "main", "lib"];
 
 /// Crates, and the places in the repository that may use them; all others do without.
-const HOMES: [(&[&str], &[&str]); 12] = [
+const HOMES: [(&[&str], &[&str]); 14] = [
     (
         &["axum", "tower", "tower_http", "hyper", "http_body", "http_body_util", "multer"],
         &["host/src/http/", "host/src/app.rs"],
@@ -48,6 +48,8 @@ const HOMES: [(&[&str], &[&str]); 12] = [
     (&["object"], &["host/src/plugin/note.rs"]),
     (&["notify"], &["host/src/reload/watcher.rs"]),
     (&["zip", "tar", "flate2"], &["host/src/archive/", "host/src/model/state_dict/"]),
+    (&["pytorch_reader", "safetensors"], &["host/src/model/state_dict/"]),
+    (&["libc", "rustix"], &["host/src/plugin/"]),
     (&["serde_saphyr"], &["host/src/archive/model_config.rs"]),
     (&["java_properties"], &["host/src/config/properties.rs"]),
     (&["prometheus"], &["host/src/metrics.rs"]),

@@ -78,7 +78,7 @@ fn every_element_type_crosses_both_ways() {
     let mut handler = Host::new()
         .model(move |inputs| {
             counter.set(counter.get() + 1);
-            Ok(inputs[0].clone().into())
+            Ok(inputs[0].clone())
         })
         .start::<SendsBytes>()
         .unwrap();

@@ -8,13 +8,8 @@ use crate::ids::BadModelName;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    #[error("can't {doing} {}: {source}", path.display())]
-    Io {
-        doing: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error("can't {doing} {}: {cause}", path.display())]
+    Io { doing: &'static str, path: PathBuf, cause: io::Error },
 
     // --- opening ---
     #[error(

@@ -42,7 +42,7 @@ pub(super) fn form_of(archive: &Path) -> Result<Form, ArchiveError> {
     File::open(archive).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(|source| ArchiveError::Io {
         doing: "read",
         path: archive.to_owned(),
-        source,
+        cause: source,
     })?;
     match magic.as_slice() {
         // The second is a zip without members.

@@ -48,7 +48,7 @@ pub(super) fn digest_of(members: &[Member]) -> Digest {
 
 /// Reads a file once for its size and digest.
 pub(super) fn read_member(found: &Found) -> Result<Member, ArchiveError> {
-    let failed = |source| ArchiveError::Io { doing: "read", path: found.path.clone(), source };
+    let failed = |source| ArchiveError::Io { doing: "read", path: found.path.clone(), cause: source };
     let mut file = File::open(&found.path).map_err(failed)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 128 * 1024];
@@ -77,7 +77,7 @@ pub(super) fn walk(folder: &Path) -> Result<Vec<Found>, ArchiveError> {
 fn walk_into(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<Found>) -> Result<(), ArchiveError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| ArchiveError::Io { doing: "read", path, source }
+        move |source| ArchiveError::Io { doing: "read", path, cause: source }
     };
     for entry in fs::read_dir(folder).map_err(failed(folder))? {
         let path = entry.map_err(failed(folder))?.path();

@@ -67,7 +67,7 @@ const NOT_HONOURED: &[&str] = &[
 impl ModelConfig {
     /// Reads a config file; one that is empty is an empty config.
     pub fn read(file: &Path) -> Result<Self, ArchiveError> {
-        let failed = |source| ArchiveError::Io { doing: "read", path: file.to_owned(), source };
+        let failed = |source| ArchiveError::Io { doing: "read", path: file.to_owned(), cause: source };
         if fs::metadata(file).map_err(failed)?.len() > LARGEST {
             return Err(bad(file, format!("it is larger than {LARGEST} bytes")));
         }

@@ -192,5 +192,5 @@ fn listing(members: &[Member]) -> String {
 }
 
 fn io(doing: &'static str, path: &Path, source: std::io::Error) -> ArchiveError {
-    ArchiveError::Io { doing, path: path.to_owned(), source }
+    ArchiveError::Io { doing, path: path.to_owned(), cause: source }
 }

@@ -207,7 +207,7 @@ impl Plan {
         fs::create_dir_all(folder).map_err(|source| ArchiveError::Io {
             doing: "make the export path",
             path: folder.to_owned(),
-            source,
+            cause: source,
         })
     }
 }

@@ -159,6 +159,6 @@ impl<'a> Sink<'a> {
     }
 
     pub(super) fn io(&self, doing: &'static str, path: &Path, source: io::Error) -> ArchiveError {
-        ArchiveError::Io { doing, path: path.to_owned(), source }
+        ArchiveError::Io { doing, path: path.to_owned(), cause: source }
     }
 }

@@ -45,7 +45,8 @@ impl Store {
     /// What `all` loads: every archive and every folder that isn't hidden, sorted by name.
     /// Files being written by an archiver are hidden, so they are never among them.
     pub fn candidates(&self) -> Result<Vec<PathBuf>, ArchiveError> {
-        let failed = |source| ArchiveError::Io { doing: "list the model store", path: self.folder.clone(), source };
+        let failed =
+            |source| ArchiveError::Io { doing: "list the model store", path: self.folder.clone(), cause: source };
         let mut candidates = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();

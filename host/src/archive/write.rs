@@ -186,7 +186,7 @@ impl Job<'_> {
         put(MANIFEST_MEMBER, text.len() as u64, &mut content)?;
         members.push(content.member(MANIFEST_MEMBER));
         for (name, path) in self.sources {
-            let failed = |source| ArchiveError::Io { doing: "read", path: path.clone(), source };
+            let failed = |source| ArchiveError::Io { doing: "read", path: path.clone(), cause: source };
             let file = File::open(path).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();
             let mut content = Hashed::new(file, size);

@@ -6,13 +6,8 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("can't read the config file {}, which {asked_by} names: {source}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        asked_by: &'static str,
-        #[source]
-        source: io::Error,
-    },
+    #[error("can't read the config file {}, which {asked_by} names: {cause}", path.display())]
+    Unreadable { path: PathBuf, asked_by: &'static str, cause: io::Error },
     #[error("{}{}: {detail}", path.display(), line_of(*line))]
     BadSyntax { path: PathBuf, line: Option<usize>, detail: String },
     #[error(

@@ -220,7 +220,7 @@ fn read_file(sources: &ConfigSources) -> Result<Option<(PathBuf, Vec<u8>)>, Conf
         (Ok(bytes), _) => Ok(Some((path, bytes))),
         (Err(e), None) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         (Err(source), asked_by) => {
-            Err(ConfigError::Unreadable { path, asked_by: asked_by.unwrap_or("the current folder"), source })
+            Err(ConfigError::Unreadable { path, asked_by: asked_by.unwrap_or("the current folder"), cause: source })
         }
     }
 }

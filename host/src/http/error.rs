@@ -63,7 +63,7 @@ impl ApiError {
             ServeError::Expired => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 TIMEOUT,
-                format!("{model} was too busy to answer within clientTimeoutInMills. The request was not computed."),
+                format!("{model} was too busy to answer within clientTimeoutInMills. Send the request again later."),
             ),
             ServeError::TimedOut { limit } => Self::internal(format!(
                 "Worker died. {model}'s handler took longer than responseTimeout ({} s), and another worker takes its place.",

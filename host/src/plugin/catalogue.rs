@@ -63,7 +63,7 @@ fn libraries_at(place: &Path) -> Result<Vec<PathBuf>, PluginError> {
     if place.is_file() {
         return Ok(vec![place.to_owned()]);
     }
-    let fail = |source| PluginError::Io { what: "read the plugins path", path: place.to_owned(), source };
+    let fail = |source| PluginError::Io { what: "read the plugins path", path: place.to_owned(), cause: source };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(place).map_err(fail)? {
         let path = entry.map_err(fail)?.path();

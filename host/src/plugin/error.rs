@@ -7,12 +7,12 @@ use super::canary::Step;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
-    #[error("can't {what} {path}: {source}")]
+    #[error("can't {what} {path}: {cause}")]
     Io {
         what: &'static str,
         path: PathBuf,
-        #[source]
-        source: std::io::Error,
+        // No source besides: who prints the chain of errors would say it twice.
+        cause: std::io::Error,
     },
 
     #[error("{path} {refusal}")]
@@ -38,8 +38,8 @@ pub enum PluginError {
     Open { path: PathBuf, reason: String },
 
     #[error(
-        "{path} has functions of another shape than this host's: build it against handler-sdk {sdk} ({})",
-        first_line(reason)
+        "{path} has functions of another shape than this host's: build it against handler-sdk {sdk}{}",
+        mismatch(reason)
     )]
     Layout { path: PathBuf, sdk: &'static str, reason: String },
 
@@ -73,6 +73,9 @@ pub enum PluginError {
 pub enum Refusal {
     #[error("is not a shared library for Linux: {reason}; build the plugin with crate-type = [\"cdylib\"]")]
     NotALibrary { reason: String },
+
+    #[error("is a library that is damaged or cut short ({reason}): build or copy it again")]
+    Damaged { reason: String },
 
     #[error(
         "is a shared library and not a Sconce plugin: it has no section {section}; call handler_sdk::export_handler! in it once"
@@ -140,8 +143,12 @@ fn places(paths: &[PathBuf]) -> String {
     paths.join(", ")
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
+/// The line of abi_stable's long report that names what doesn't fit.
+fn mismatch(report: &str) -> String {
+    let lines: Vec<&str> = report.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let told =
+        lines.iter().position(|line| line.starts_with("Error")).or(lines.iter().position(|line| line.contains("rror")));
+    told.map(|at| format!(" ({})", lines[at..lines.len().min(at + 3)].join(" "))).unwrap_or_default()
 }
 
 fn last_words(output: &str) -> String {

@@ -1,6 +1,8 @@
 //! What a library's file says before any of its code has run.
 
 use std::fs::File;
+use std::io::Read;
+use std::io::Seek;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -37,8 +39,11 @@ pub struct LibraryFile {
 impl LibraryFile {
     /// Reads the note and what the loader would do; no code of the library runs.
     pub fn read(path: &Path) -> Result<Self, PluginError> {
-        let file =
-            File::open(path).map_err(|source| PluginError::Io { what: "open", path: path.to_owned(), source })?;
+        let file = File::open(path).map_err(|source| PluginError::Io {
+            what: "open",
+            path: path.to_owned(),
+            cause: source,
+        })?;
         Self::parse(path, &file).map_err(|refusal| PluginError::Refused { path: path.to_owned(), refusal })
     }
 
@@ -56,13 +61,14 @@ impl LibraryFile {
 
     fn parse(path: &Path, file: &File) -> Result<Self, Refusal> {
         let not_a_library = |reason: String| Refusal::NotALibrary { reason };
-        let broken = |error: object::Error| Refusal::NotALibrary {
-            reason: format!("the file is damaged or cut short ({error})"),
-        };
+        let broken = |error: object::Error| Refusal::Damaged { reason: error.to_string() };
         // The cache reads only the pages that are asked for: a debug build has many megabytes.
         let cache = ReadCache::new(file);
         let elf: ElfFile64<'_, object::Endianness, _> =
-            ElfFile64::parse(&cache).map_err(|error| not_a_library(format!("it is no 64-bit ELF file ({error})")))?;
+            ElfFile64::parse(&cache).map_err(|error| match is_elf(file) {
+                true => broken(error),
+                false => not_a_library(format!("it is no 64-bit ELF file ({error})")),
+            })?;
         if elf.kind() != ObjectKind::Dynamic {
             return Err(not_a_library(format!("it is an ELF file of kind {:?}", elf.kind())));
         }
@@ -88,6 +94,11 @@ impl LibraryFile {
             found: self.handler_names(),
         })
     }
+}
+
+fn is_elf(mut file: &File) -> bool {
+    let mut magic = [0; 4];
+    file.rewind().and_then(|()| file.read_exact(&mut magic)).is_ok() && magic == elf::ELFMAG
 }
 
 fn needed<'data, R: object::ReadRef<'data>>(

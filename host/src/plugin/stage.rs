@@ -41,7 +41,7 @@ impl LibraryStore {
         let folder = folder.map_err(|source| PluginError::Io {
             what: "make a folder for private copies in",
             path: parent.to_owned(),
-            source,
+            cause: source,
         })?;
         Ok(Self { folder: Arc::new(folder), next: Arc::new(AtomicU64::new(1)) })
     }
@@ -54,7 +54,7 @@ impl LibraryStore {
         let digest = copy(source, &path).map_err(|error| PluginError::Io {
             what: "copy",
             path: source.to_owned(),
-            source: error,
+            cause: error,
         })?;
         Ok(StagedLibrary { path, source: source.to_owned(), digest, kept: false, _folder: Arc::clone(&self.folder) })
     }

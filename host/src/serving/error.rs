@@ -53,7 +53,9 @@ pub enum LoadError {
     Plugin(#[from] PluginError),
     #[error(transparent)]
     Name(#[from] BadModelName),
-    #[error("{archive} names no handler: pack it with --handler NAME, or set default_service_handler")]
+    #[error(
+        "{archive} names no handler in its MAR-INF/MANIFEST.json: pack it with `sconce archive --handler NAME`, or set default_service_handler"
+    )]
     NoHandler { archive: PathBuf },
     #[error(
         "{archive} wants the Python handler {handler:?}, and handlers here are native plugins: put a plugin named {name:?} into the plugins path, or pack the archive again with --handler and the name of a plugin ({cause})"

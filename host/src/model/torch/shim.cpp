@@ -87,7 +87,7 @@ c10::IValue read(const Input *&next, const Input *end, const c10::TypePtr &wante
 // Whether running the module's code can change the module: then two threads must not run it at once.
 bool assigns_to_attributes(const torch::jit::Module &module) {
   for (const torch::jit::Method &method : module.get_methods()) {
-    const auto graph = method.graph()->copy();
+    auto graph = method.graph()->copy();
     torch::jit::Inline(*graph);
     torch::jit::DepthFirstGraphNodeIterator nodes(graph);
     for (auto *node = nodes.next(); node != nullptr; node = nodes.next())
