@@ -124,7 +124,7 @@ impl Context {
         &self.info.model_dir
     }
 
-    /// Where the model lives. In the self-test before a library is admitted this is always the CPU.
+    /// Where the model lives. In the process that tries a library before it is admitted this is always the CPU.
     pub fn device(&self) -> Device {
         self.device
     }

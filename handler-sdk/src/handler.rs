@@ -25,9 +25,9 @@ pub trait Handler: Default + 'static {
         Ok(())
     }
 
-    /// Called after `initialize`, in a process of its own, before a library is admitted to the server.
+    /// Called after `initialize`: first in a process of its own, before a library is admitted to the server, where an error or a crash costs the server nothing; then by each worker before it takes requests.
     ///
-    /// Make sample input, call the steps, compare; an error or a crash here costs no running server anything.
+    /// Make sample input, call the steps, compare. A call of the model here also warms it up, so that no request waits for that.
     fn self_test(&self, context: &Context) -> Result<()> {
         Ok(())
     }

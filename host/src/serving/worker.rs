@@ -288,13 +288,16 @@ impl Work {
             .library
             .instantiate(&plan.handler, &plan.services)
             .map_err(|error| HandlerError::new(error.to_string()))?;
-        match instance.initialize(&plan.context, &plan.services) {
-            Ok(()) => {
-                self.instance = Some(instance);
-                Ok(())
+        let failed = |step: &'static str| {
+            move |error| match error {
+                CallError::Failed(error) | CallError::Panicked(error) => error.context(step),
             }
-            Err(CallError::Failed(error) | CallError::Panicked(error)) => Err(error.context("initialize")),
-        }
+        };
+        instance.initialize(&plan.context, &plan.services).map_err(failed("initialize"))?;
+        // On this thread and this device: libtorch prepares itself for each, and no request should wait for that.
+        instance.self_test(&plan.services).map_err(failed("self_test"))?;
+        self.instance = Some(instance);
+        Ok(())
     }
 
     /// Logs a failed call, and lets go of an object that panicked: it may be in any state.

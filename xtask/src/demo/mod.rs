@@ -166,7 +166,7 @@ fn what_to_try(programs: &Path, afterwards: Afterwards) -> String {
     let serve = process::shown(&serve(programs)).replacen("sconce", &sconce, 1);
     let ask = format!(
         "  curl http://127.0.0.1:8080/predictions/mnist -T {DIGITS}/{}.png\n  \
-         curl http://127.0.0.1:8080/predictions/echo -d 'hello'\n  \
+         curl http://127.0.0.1:8080/predictions/echo -d hello -H 'content-type: text/plain'\n  \
          curl http://127.0.0.1:8081/models/mnist\n  \
          curl http://127.0.0.1:8082/metrics",
         digits::SHOWN
