@@ -63,7 +63,7 @@ fn what_is_no_library_is_refused() {
     fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     for (path, part) in [
         (text, "is not a shared library for Linux"),
-        (cut, "is not a shared library for Linux"),
+        (cut, "is a library that is damaged or cut short"),
         (folder.path().join("libmissing.so"), "No such file or directory"),
     ] {
         let output = sconce(["check".as_ref(), path.as_os_str()]);

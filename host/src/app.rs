@@ -131,6 +131,9 @@ impl App {
         let items: Vec<_> = match wanted {
             LoadModels::All => {
                 let paths = store.candidates()?;
+                if paths.is_empty() {
+                    tracing::warn!(folder = %store.folder().display(), "the model store holds no archive: make one with `sconce archive`");
+                }
                 paths.into_iter().map(|path| (None, file_name(&path), Ok(path))).collect()
             }
             LoadModels::Listed(models) => models

@@ -94,6 +94,7 @@ fn an_archive_without_a_model_is_refused_at_start() {
     assert!(error.log_text().contains("holds no model: pack one with --serialized-file"), "{error}");
 }
 
+#[cfg(not(feature = "tch"))]
 #[test]
 fn a_state_dict_needs_the_feature() {
     let weights = [("conv1.weight", Tensor::from_slice(&[1], &[0.0_f32]).unwrap())];
