@@ -17,6 +17,8 @@ use crate::archive::members::Member;
 use crate::archive::model_config::ModelConfig;
 use crate::archive::plan::Plan;
 use crate::archive::write;
+use crate::archive::write::ArchiveFormat;
+use crate::archive::write::Existing;
 use crate::ids::Digest;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
@@ -39,27 +41,6 @@ pub struct PackRequest {
     pub config_file: Option<PathBuf>,
     /// What the manifest and the members are dated with.
     pub created_on: OffsetDateTime,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ArchiveFormat {
-    /// `<name>.mar`, a compressed zip.
-    #[default]
-    Mar,
-    /// `<name>.mar`, a zip that isn't compressed: quicker to open.
-    ZipStore,
-    /// `<name>.tar.gz`, all members below `<name>/`.
-    Tgz,
-    /// The folder `<name>`.
-    Folder,
-}
-
-/// What to do if there is an archive of that name already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Existing {
-    #[default]
-    Refuse,
-    Replace,
 }
 
 /// An archive that was made.

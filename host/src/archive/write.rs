@@ -25,10 +25,30 @@ use zip::write::SimpleFileOptions;
 use crate::archive::error::ArchiveError;
 use crate::archive::manifest::MANIFEST_MEMBER;
 use crate::archive::members::Member;
-use crate::archive::pack::ArchiveFormat;
-use crate::archive::pack::Existing;
 use crate::ids::Digest;
 use crate::ids::ModelName;
+
+/// The forms that an archive can have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ArchiveFormat {
+    /// `<name>.mar`, a compressed zip.
+    #[default]
+    Mar,
+    /// `<name>.mar`, a zip that isn't compressed: quicker to open.
+    ZipStore,
+    /// `<name>.tar.gz`, all members below `<name>/`.
+    Tgz,
+    /// The folder `<name>`.
+    Folder,
+}
+
+/// What to do if there is an archive of that name already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Existing {
+    #[default]
+    Refuse,
+    Replace,
+}
 
 /// All that the writer needs to know.
 pub(super) struct Job<'a> {
