@@ -17,6 +17,12 @@ use crate::telemetry;
 /// The bound addresses are printed to standard output, the log goes to standard error (the variable SCONCE_LOG says how much, as debug).
 /// It answers on http://127.0.0.1:8080 (predictions), :8081 (management) and :8082 (metrics) unless the configuration says otherwise.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  sconce serve --model-store store --models all --plugins-path plugins
+  sconce serve --model-store store --models mnist=mnist.mar echo=echo.mar --plugins-path plugins --ts-config config.properties
+  curl http://127.0.0.1:8080/predictions/mnist -T 7.png
+  curl http://127.0.0.1:8081/models/mnist      # how it is served, or why it isn't")]
 pub struct ServeArgs {
     /// The folder with the archives.
     #[arg(long, value_name = "FOLDER")]
