@@ -6,7 +6,6 @@ use std::time::Duration;
 use handler_sdk::Error as HandlerError;
 
 use crate::archive::ArchiveError;
-use crate::ids::BadModelName;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
 use crate::model::ModelError;
@@ -51,8 +50,6 @@ pub enum LoadError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Plugin(#[from] PluginError),
-    #[error(transparent)]
-    Name(#[from] BadModelName),
     #[error(
         "{archive} names no handler in its MAR-INF/MANIFEST.json: pack it with `sconce archive --handler NAME`, or set default_service_handler"
     )]
