@@ -55,6 +55,14 @@ pub struct ServeArgs {
     /// Where unpacked archives and private copies of libraries go; the file system must allow execution.
     #[arg(long, value_name = "FOLDER")]
     work_dir: Option<PathBuf>,
+
+    /// Don't watch the model store and the plugins path; handlers are then swapped over the management API alone.
+    #[arg(long)]
+    no_watch: bool,
+
+    /// What becomes of the code of a handler that was swapped out: it stays mapped, or goes where nothing is left in it.
+    #[arg(long, value_name = "POLICY", value_parser = ["retain", "unmap"])]
+    unload: Option<String>,
 }
 
 pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
@@ -73,6 +81,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             models: args.models,
             plugins_path: args.plugins_path,
             work_dir: args.work_dir,
+            watch: args.no_watch.then_some(false),
+            unload: args.unload,
         },
     };
     let (config, warnings) = match ServerConfig::load(&sources) {

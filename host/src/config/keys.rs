@@ -11,6 +11,7 @@ pub(super) enum Treatment {
     Foreign,
 }
 
+use super::swap;
 use Treatment::Foreign;
 use Treatment::Honoured;
 use Treatment::NotYet;
@@ -19,7 +20,7 @@ const NOT_YET: Treatment = NotYet { quiet: "" };
 const OFF: Treatment = NotYet { quiet: "false" };
 const ON: Treatment = NotYet { quiet: "true" };
 
-/// The folder for private copies of libraries and archives; the one key TorchServe doesn't have.
+/// The folder for private copies of libraries and archives; TorchServe has no key that begins with `sconce_`.
 pub(super) const WORK_DIR: &str = "sconce_work_dir";
 
 const KEYS: &[(&str, Treatment)] = &[
@@ -41,6 +42,11 @@ const KEYS: &[(&str, Treatment)] = &[
     ("enable_metrics_api", Honoured),
     ("enable_envvars_config", Honoured),
     (WORK_DIR, Honoured),
+    (swap::WATCH, Honoured),
+    (swap::SETTLE, Honoured),
+    (swap::POLL, Honoured),
+    (swap::UNLOAD, Honoured),
+    (swap::ROLLBACK, Honoured),
     ("grpc_inference_address", NOT_YET),
     ("grpc_inference_port", NOT_YET),
     ("grpc_management_address", NOT_YET),
@@ -125,7 +131,7 @@ pub(super) fn nearest(key: &str) -> Option<&'static str> {
 fn variable(key: &str) -> String {
     match key {
         "token_expiration_min" => "TS_TOKEN_EXPIRATION_TIME_MIN".to_owned(),
-        _ if key.starts_with("ts_") || key == WORK_DIR => key.to_ascii_uppercase(),
+        _ if key.starts_with("ts_") || key.starts_with("sconce_") => key.to_ascii_uppercase(),
         _ => format!("TS_{}", key.to_ascii_uppercase()),
     }
 }

@@ -11,6 +11,7 @@ mod properties;
 mod settings;
 
 pub mod server;
+pub mod swap;
 
 #[cfg(test)]
 mod tests;
@@ -21,3 +22,6 @@ pub use models::ModelDefaults;
 pub use server::ConfigSources;
 pub use server::Overrides;
 pub use server::ServerConfig;
+pub use swap::SwapConfig;
+pub use swap::Unload;
+pub use swap::WatchConfig;

@@ -16,6 +16,8 @@ use crate::config::models::Models;
 use crate::config::properties;
 use crate::config::properties::Property;
 use crate::config::settings::Settings;
+use crate::config::swap;
+use crate::config::swap::SwapConfig;
 
 /// What a server is told once, at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,7 @@ pub struct ServerConfig {
     /// Where private copies of libraries and unpacked archives go; `None`: a fresh
     /// folder under the system's temporary folder.
     pub work_dir: Option<PathBuf>,
+    pub swap: SwapConfig,
 }
 
 /// Where the configuration comes from; nothing else is looked at.
@@ -73,6 +76,9 @@ pub struct Overrides {
     pub models: Vec<String>,
     pub plugins_path: Option<PathBuf>,
     pub work_dir: Option<PathBuf>,
+    pub watch: Option<bool>,
+    /// `retain` or `unmap`.
+    pub unload: Option<String>,
 }
 
 const CONFIG_VARIABLE: &str = "TS_CONFIG_FILE";
@@ -100,6 +106,7 @@ impl Default for ServerConfig {
             default_service_handler: None,
             enable_metrics_api: true,
             work_dir: None,
+            swap: SwapConfig::default(),
         }
     }
 }
@@ -169,6 +176,7 @@ impl ServerConfig {
             default_service_handler: settings.text("default_service_handler").map(str::to_owned),
             enable_metrics_api: settings.switch("enable_metrics_api", true)?,
             work_dir: path(keys::WORK_DIR),
+            swap: SwapConfig::from_settings(settings)?,
         })
     }
 }
@@ -198,6 +206,8 @@ impl Overrides {
             ("load_models", "--models", models),
             ("plugins_path", "--plugins-path", text(&self.plugins_path, "--plugins-path", "plugins_path")?),
             (keys::WORK_DIR, "--work-dir", text(&self.work_dir, "--work-dir", keys::WORK_DIR)?),
+            (swap::WATCH, "--no-watch", self.watch.map(|watch| watch.to_string())),
+            (swap::UNLOAD, "--unload", self.unload.clone()),
         ];
         let properties = given.into_iter().filter_map(|(key, flag, value)| {
             Some(Property { key: key.to_owned(), value: value?, origin: Origin::Flag { flag } })
