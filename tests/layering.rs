@@ -52,7 +52,7 @@ const HOMES: [(&[&str], &[&str]); 14] = [
     (&["libc", "rustix"], &["host/src/plugin/"]),
     (&["serde_saphyr"], &["host/src/archive/model_config.rs"]),
     (&["java_properties"], &["host/src/config/properties.rs"]),
-    (&["prometheus"], &["host/src/metrics.rs"]),
+    (&["prometheus"], &["host/src/metrics/"]),
     (&["clap"], &["host/src/cli/"]),
     (
         &["abi_stable"],

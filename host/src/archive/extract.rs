@@ -18,6 +18,7 @@ use zip::ZipArchive;
 
 use crate::archive::error::ArchiveError;
 use crate::archive::error::MemberProblem;
+use crate::archive::members;
 use crate::archive::members::Member;
 use crate::archive::sink::Limits;
 use crate::archive::sink::Sink;
@@ -101,6 +102,21 @@ pub(super) fn unpack_zip(archive: &Path, folder: &Path, limits: &Limits) -> Resu
             sink.refused(&name, MemberProblem::Broken { detail })
         })?;
         sink.file(&name, &mut entry, &|unpacked, _| limits.is_bomb(unpacked, packed))?;
+    }
+    Ok(sink.finish())
+}
+
+/// Copies the files of `original` into `folder`, which must be empty.
+pub(super) fn copy_folder(
+    archive: &Path,
+    original: &Path,
+    folder: &Path,
+    limits: &Limits,
+) -> Result<Vec<Member>, ArchiveError> {
+    let mut sink = Sink::new(archive, folder, limits);
+    for found in members::walk(original)? {
+        let mut file = File::open(&found.path).map_err(|e| sink.io("read", &found.path, e))?;
+        sink.file(&found.name, &mut file, &|_, _| false)?;
     }
     Ok(sink.finish())
 }

@@ -28,7 +28,7 @@ pub struct Package {
     pub name_from_file: String,
     /// The archive as it was given.
     pub source: PathBuf,
-    /// The folder with the files: a private copy, or `source` itself if that is a folder.
+    /// The folder with the files: a private copy, whatever becomes of `source`.
     pub root: PathBuf,
     /// The defaults, if there is none.
     pub manifest: Manifest,
@@ -39,14 +39,14 @@ pub struct Package {
     /// Sorted by name.
     pub members: Vec<Member>,
     /// Held for its drop.
-    _unpacked: Option<TempDir>,
+    _unpacked: TempDir,
 }
 
 // === impl Package ===
 
 impl Package {
-    /// Opens a zip, a gzipped tar or a folder. Archives are unpacked into a fresh
-    /// private folder below `work_dir`; a folder is used where it is.
+    /// Opens a zip, a gzipped tar or a folder, which is unpacked or copied into a fresh
+    /// private folder below `work_dir`: while it serves, whoever owns `source` may rewrite it.
     pub fn open(source: &Path, work_dir: &Path) -> Result<Self, ArchiveError> {
         Self::open_within(source, work_dir, &Limits::default())
     }
@@ -54,33 +54,26 @@ impl Package {
     /// As [`Package::open`], with limits of your own for what an archive unpacks to.
     pub fn open_within(source: &Path, work_dir: &Path, limits: &Limits) -> Result<Self, ArchiveError> {
         let kind = fs::metadata(source).map_err(|e| io("open", source, e))?;
-        let (root, members, unpacked) = if kind.is_dir() {
-            let root = folder_root(source)?;
-            let found = members::walk(&root)?;
-            if found.len() > limits.members {
-                return Err(ArchiveError::TooManyMembers { archive: source.to_owned(), limit: limits.members });
+        let form = if kind.is_dir() { None } else { Some(extract::form_of(source)?) };
+        fs::create_dir_all(work_dir).map_err(|e| io("make", work_dir, e))?;
+        let unpacked = tempfile::Builder::new()
+            .prefix("package-")
+            .tempdir_in(work_dir)
+            .map_err(|e| io("make a folder in", work_dir, e))?;
+        let folder = unpacked.path().to_owned();
+        let (root, members) = match form {
+            None => {
+                let members = extract::copy_folder(source, &folder_root(source)?, &folder, limits)?;
+                (folder, members)
             }
-            let members = found.iter().map(members::read_member).collect::<Result<Vec<_>, _>>()?;
-            (root, members, None)
-        } else {
-            let form = extract::form_of(source)?;
-            fs::create_dir_all(work_dir).map_err(|e| io("make", work_dir, e))?;
-            let unpacked = tempfile::Builder::new()
-                .prefix("package-")
-                .tempdir_in(work_dir)
-                .map_err(|e| io("make a folder in", work_dir, e))?;
-            let folder = unpacked.path().to_owned();
-            let (root, members) = match form {
-                Form::Zip => {
-                    let members = extract::unpack_zip(source, &folder, limits)?;
-                    (folder, members)
-                }
-                Form::GzippedTar => {
-                    let (members, leading) = extract::unpack_tar_gz(source, &folder, limits)?;
-                    (leading.map_or(folder.clone(), |top| folder.join(top)), members)
-                }
-            };
-            (root, members, Some(unpacked))
+            Some(Form::Zip) => {
+                let members = extract::unpack_zip(source, &folder, limits)?;
+                (folder, members)
+            }
+            Some(Form::GzippedTar) => {
+                let (members, leading) = extract::unpack_tar_gz(source, &folder, limits)?;
+                (leading.map_or(folder.clone(), |top| folder.join(top)), members)
+            }
         };
         let mut package = Self {
             name_from_file: store::name_from_path(source),

@@ -1,5 +1,10 @@
 //! The numbers that the server and its handlers give to the world, in Prometheus's registry.
 
+mod swaps;
+
+pub use swaps::InMemory;
+pub use swaps::SwapMetrics;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -37,6 +42,7 @@ struct Inner {
     requests: CounterVec,
     inference_micros: CounterVec,
     queue_micros: CounterVec,
+    swaps: SwapMetrics,
     custom: Mutex<HashMap<String, Custom>>,
 }
 
@@ -71,6 +77,7 @@ impl Metrics {
                     "ts_queue_latency_microseconds",
                     "Time that requests waited in their queue, summed up, in microseconds",
                 )?,
+                swaps: SwapMetrics::new(&registry)?,
                 custom: Mutex::default(),
                 registry,
             }),
@@ -88,6 +95,10 @@ impl Metrics {
         let labels = [model.as_str(), version.as_str()];
         self.inner.inference_micros.with_label_values(&labels).inc_by(total as f64);
         self.inner.queue_micros.with_label_values(&labels).inc_by(queued as f64);
+    }
+
+    pub fn swaps(&self) -> &SwapMetrics {
+        &self.inner.swaps
     }
 
     /// What the handlers of a model record goes under its name and version.
