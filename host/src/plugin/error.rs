@@ -15,6 +15,11 @@ pub enum PluginError {
         cause: std::io::Error,
     },
 
+    #[error(
+        "libraries can't be opened below {path}: its file system is mounted noexec; name another folder with --work-dir or sconce_work_dir"
+    )]
+    NoExecution { path: PathBuf },
+
     #[error("{path} {refusal}")]
     Refused { path: PathBuf, refusal: Refusal },
 

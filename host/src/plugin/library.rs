@@ -25,8 +25,13 @@ use libloading::os::unix;
 
 use super::PluginError;
 use super::Request;
+use super::Residue;
 use super::StagedLibrary;
+use super::mapping;
 use super::request::View;
+use super::residue::PATIENCE;
+use super::residue::left_in;
+use crate::config::Unload;
 
 /// How far a library is checked when it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +50,16 @@ pub struct Library {
     root: RawPluginRef,
     /// The author's file, for messages.
     source: PathBuf,
-    /// Never unmapped: what a library leaves behind (threads, exit handlers, thread-locals) can't be seen from here, and would run in nothing.
-    _code: ManuallyDrop<unix::Library>,
+    /// The private copy; a trial opens another's.
+    staged: Option<Arc<StagedLibrary>>,
+    code: Code,
+}
+
+/// A mapped file. When it is dropped it stays mapped: what it has left behind would run in nothing.
+#[derive(Debug)]
+struct Code {
+    path: PathBuf,
+    handle: ManuallyDrop<unix::Library>,
 }
 
 /// A handler object that keeps its library mapped; made, called and dropped on one thread.
@@ -61,11 +74,16 @@ pub struct LibraryInstance {
 
 impl Library {
     /// Opens a private copy whose bytes another process has tried. The library's own start-up code runs on the calling thread.
-    pub fn open(staged: StagedLibrary) -> Result<Self, PluginError> {
+    ///
+    /// A copy is opened once: the loader would take a second opening for the first.
+    pub fn open(staged: impl Into<Arc<StagedLibrary>>) -> Result<Self, PluginError> {
+        let staged = staged.into();
+        if staged.set_opened() {
+            let reason = format!("its copy {} is open already; this is a bug", staged.path().display());
+            return Err(PluginError::Open { path: staged.source().to_owned(), reason });
+        }
         let library = Self::map(staged.path(), staged.source(), Check::AlreadyPassed)?;
-        // Code that is mapped needs its file: debuggers read it, and its inode must not be given to another library.
-        staged.keep();
-        Ok(library)
+        Ok(Self { staged: Some(staged), ..library })
     }
 
     /// Opens a file where it lies and checks the layout in full: only for a process that ends soon.
@@ -75,12 +93,9 @@ impl Library {
 
     fn map(path: &Path, source: &Path, check: Check) -> Result<Self, PluginError> {
         let fail = |reason: String| PluginError::Open { path: source.to_owned(), reason };
-        // Now, so that no missing symbol is found in the middle of a request; local, so that generations don't see each other's symbols.
-        let flags = unix::RTLD_NOW | unix::RTLD_LOCAL;
-        // SAFETY: opening runs the library's start-up code, which the operator trusts by putting the file in place.
-        let code = unsafe { unix::Library::open(Some(path), flags) }.map_err(|error| fail(error.to_string()))?;
+        let code = Code::open(path).map_err(|error| fail(error.to_string()))?;
         // SAFETY: an SDK's library has an abi_stable header under this name; its magic and version are compared before anything behind it is used.
-        let header = unsafe { code.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) };
+        let header = unsafe { code.handle.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) };
         let header = *header.map_err(|error| fail(error.to_string()))?;
         let root = root(header, check).map_err(|bad| match bad {
             BadRoot::Start(reason) => fail(reason),
@@ -88,7 +103,24 @@ impl Library {
                 PluginError::Layout { path: source.to_owned(), sdk: handler_sdk::abi::SDK_VERSION, reason }
             }
         })?;
-        Ok(Self { root, source: source.to_owned(), _code: ManuallyDrop::new(code) })
+        Ok(Self { root, source: source.to_owned(), staged: None, code })
+    }
+
+    /// Unmaps the library if that is wanted and nothing is left in it, and tells what became of it.
+    ///
+    /// Call it when every thread of its generation was joined, on a thread that ends afterwards and has never called the library.
+    /// It may take seconds.
+    pub fn close(self, unload: Unload) -> Residue {
+        let residue = self.code.close(unload);
+        if let (Residue::Gone, Some(staged)) = (&residue, &self.staged) {
+            staged.set_gone();
+        }
+        residue
+    }
+
+    /// The bytes of it that are mapped, as far as /proc tells.
+    pub fn mapped(&self) -> u64 {
+        self.code.mapped()
     }
 
     /// The author's file.
@@ -128,6 +160,38 @@ impl Library {
 impl fmt::Debug for Library {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Library").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+// === impl Code ===
+
+impl Code {
+    fn open(path: &Path) -> Result<Self, libloading::Error> {
+        // Now, so that no missing symbol is found in the middle of a request; local, so that generations don't see each other's symbols.
+        let flags = unix::RTLD_NOW | unix::RTLD_LOCAL;
+        // SAFETY: opening runs the library's start-up code, which the operator trusts by putting the file in place.
+        let handle = unsafe { unix::Library::open(Some(path), flags) }?;
+        Ok(Self { path: path.to_owned(), handle: ManuallyDrop::new(handle) })
+    }
+
+    fn close(self, unload: Unload) -> Residue {
+        if unload == Unload::Retain {
+            return Residue::Retained { bytes: self.mapped() };
+        }
+        if let Some(why) = left_in(&self.path, PATIENCE) {
+            return Residue::InUse { bytes: self.mapped(), why };
+        }
+        let Self { path, handle } = self;
+        // Not the loader's word decides, but what is mapped afterwards: it says that all went well also where it keeps the library.
+        let closed = ManuallyDrop::into_inner(handle).close();
+        match (closed, mapping::bytes(&path)) {
+            (Ok(()), Ok(0)) => Residue::Gone,
+            (_, bytes) => Residue::Pinned { bytes: bytes.unwrap_or_default() },
+        }
+    }
+
+    fn mapped(&self) -> u64 {
+        mapping::bytes(&self.path).unwrap_or_default()
     }
 }
 
@@ -172,3 +236,6 @@ impl LibraryInstance {
         self.instance.handle(&raw, services)
     }
 }
+
+#[cfg(test)]
+mod tests;

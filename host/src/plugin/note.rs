@@ -1,6 +1,7 @@
 //! What a library's file says before any of its code has run.
 
 use std::fs::File;
+use std::io;
 use std::io::Read;
 use std::io::Seek;
 use std::path::Path;
@@ -33,6 +34,9 @@ pub struct LibraryFile {
     /// Whether it exports the symbol by which a host enters it.
     pub has_root: bool,
 }
+
+/// The section in which nvcc puts what it compiled.
+const CUDA_CODE: &str = ".nv_fatbin";
 
 // === impl LibraryFile ===
 
@@ -94,6 +98,14 @@ impl LibraryFile {
             found: self.handler_names(),
         })
     }
+}
+
+/// Whether the file brings CUDA code of its own, which a constructor registers.
+pub(super) fn has_cuda_code(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let cache = ReadCache::new(&file);
+    let elf: ElfFile64<'_, object::Endianness, _> = ElfFile64::parse(&cache).map_err(io::Error::other)?;
+    Ok(elf.section_by_name(CUDA_CODE).is_some())
 }
 
 fn is_elf(mut file: &File) -> bool {

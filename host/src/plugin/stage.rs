@@ -9,26 +9,33 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use rustix::fs::StatVfsMountFlags;
+
 use super::PluginError;
+use super::mapping;
 use crate::ids::Digest;
 
 /// The folder of the copies, removed with all it holds when the last user is gone.
 #[derive(Debug, Clone)]
 pub struct LibraryStore {
     folder: Arc<tempfile::TempDir>,
+    /// Without links, as the kernel lists it.
+    path: PathBuf,
     next: Arc<AtomicU64>,
 }
 
-/// One copy; the file is removed when this is dropped, unless it is kept.
+/// One copy; the file is removed when this is dropped, unless it may still be mapped.
 #[derive(Debug)]
 pub struct StagedLibrary {
     path: PathBuf,
     source: PathBuf,
     digest: Digest,
-    kept: bool,
+    /// Whether it was opened, and not proven gone since.
+    opened: AtomicBool,
     _folder: Arc<tempfile::TempDir>,
 }
 
@@ -38,26 +45,49 @@ impl LibraryStore {
     /// Makes a private folder below `parent`.
     pub fn new(parent: &Path) -> Result<Self, PluginError> {
         let folder = tempfile::Builder::new().prefix("libraries-").tempdir_in(parent);
-        let folder = folder.map_err(|source| PluginError::Io {
-            what: "make a folder for private copies in",
-            path: parent.to_owned(),
-            cause: source,
-        })?;
-        Ok(Self { folder: Arc::new(folder), next: Arc::new(AtomicU64::new(1)) })
+        let fail =
+            |cause| PluginError::Io { what: "make a folder for private copies in", path: parent.to_owned(), cause };
+        let folder = folder.map_err(fail)?;
+        if !allows_execution(folder.path()).map_err(fail)? {
+            return Err(PluginError::NoExecution { path: parent.to_owned() });
+        }
+        let path = folder.path().canonicalize().map_err(fail)?;
+        Ok(Self { folder: Arc::new(folder), path, next: Arc::new(AtomicU64::new(1)) })
     }
 
     /// Copies a library, and tells its digest, which is that of the copy.
     pub fn stage(&self, source: &Path) -> Result<StagedLibrary, PluginError> {
+        self.copy(source, source)
+    }
+
+    /// Copies a copy: the same bytes of the same author's file, to be opened once more.
+    pub fn stage_again(&self, staged: &StagedLibrary) -> Result<StagedLibrary, PluginError> {
+        self.copy(&staged.path, &staged.source)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name tells people what the file is, and the number makes it one that was never used.
+    fn copy(&self, from: &Path, source: &Path) -> Result<StagedLibrary, PluginError> {
+        let fail = |cause| PluginError::Io { what: "copy", path: from.to_owned(), cause };
         let stem = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.folder.path().join(format!("{stem}-{}-{number}.so", std::process::id()));
-        let digest = copy(source, &path).map_err(|error| PluginError::Io {
-            what: "copy",
-            path: source.to_owned(),
-            cause: error,
-        })?;
-        Ok(StagedLibrary { path, source: source.to_owned(), digest, kept: false, _folder: Arc::clone(&self.folder) })
+        let id = std::process::id();
+        // The digest is known when all is written.
+        let part = self.path.join(format!("{stem}-{id}-{number}.part"));
+        let digest = copy(from, &part).map_err(fail)?;
+        let path = self.path.join(format!("{stem}-{}-{id}-{number}.so", digest.short()));
+        fs::rename(&part, &path).map_err(fail)?;
+        let source = source.to_owned();
+        Ok(StagedLibrary { path, source, digest, opened: AtomicBool::new(false), _folder: Arc::clone(&self.folder) })
     }
+}
+
+/// Whether code of files in this folder may be mapped.
+fn allows_execution(folder: &Path) -> io::Result<bool> {
+    Ok(!rustix::fs::statvfs(folder)?.f_flag.contains(StatVfsMountFlags::NOEXEC))
 }
 
 // === impl StagedLibrary ===
@@ -77,15 +107,27 @@ impl StagedLibrary {
         self.digest
     }
 
-    /// Leaves the file in place for as long as there is the folder.
-    pub(super) fn keep(mut self) {
-        self.kept = true;
+    /// The bytes of it that are mapped now, as far as /proc tells.
+    pub fn mapped(&self) -> u64 {
+        mapping::bytes(&self.path).unwrap_or_default()
+    }
+
+    /// From now on the file stays: debuggers read it, and its inode must not be given to another library.
+    ///
+    /// Returns whether it was opened before.
+    pub(super) fn set_opened(&self) -> bool {
+        self.opened.swap(true, Ordering::Relaxed)
+    }
+
+    /// Nothing of it is mapped any more.
+    pub(super) fn set_gone(&self) {
+        self.opened.store(false, Ordering::Relaxed);
     }
 }
 
 impl Drop for StagedLibrary {
     fn drop(&mut self) {
-        if !self.kept {
+        if !*self.opened.get_mut() {
             // A copy that can't be removed goes with the folder.
             let _ = fs::remove_file(&self.path);
         }
@@ -129,5 +171,55 @@ mod tests {
         assert!(!path.exists());
         drop(store);
         assert!(second.path().exists(), "a copy in use keeps its folder");
+    }
+
+    #[test]
+    fn a_copy_of_a_copy_needs_no_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("libx.so");
+        fs::write(&source, "code").unwrap();
+        let store = LibraryStore::new(folder.path()).unwrap();
+        let first = store.stage(&source).unwrap();
+        fs::write(&source, "other code").unwrap();
+        let again = store.stage_again(&first).unwrap();
+        assert_ne!(again.path(), first.path());
+        assert_eq!((again.digest(), again.source()), (first.digest(), first.source()));
+        drop(first);
+        assert_eq!(fs::read(again.path()).unwrap(), b"code");
+        let name = again.path().file_name().unwrap().to_str().unwrap();
+        assert_eq!(name, format!("libx-{}-{}-2.so", again.digest().short(), std::process::id()));
+        assert_eq!(fs::read_dir(again.path().parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_copy_that_is_mapped_keeps_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("libx.so");
+        fs::write(&source, "code").unwrap();
+        let store = LibraryStore::new(folder.path()).unwrap();
+        let (kept, gone) = (store.stage(&source).unwrap(), store.stage(&source).unwrap());
+        let paths = [kept.path().to_owned(), gone.path().to_owned()];
+        assert!(!kept.set_opened() && !gone.set_opened());
+        assert!(gone.set_opened(), "a copy is opened once");
+        gone.set_gone();
+        drop((kept, gone));
+        assert_eq!(paths.map(|path| path.exists()), [true, false]);
+    }
+
+    #[test]
+    fn a_folder_without_execution_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(allows_execution(folder.path()).unwrap());
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        for place in ["/", "/proc", "/sys", "/dev", "/dev/shm", "/run"] {
+            // The last one lies on top.
+            let mount = mounts.lines().rfind(|line| line.split(' ').nth(1) == Some(place));
+            if let Some(options) = mount.and_then(|line| line.split(' ').nth(3)) {
+                let noexec = options.split(',').any(|option| option == "noexec");
+                assert_eq!(allows_execution(Path::new(place)).unwrap(), !noexec, "{place}: {options}");
+            }
+        }
+        let text = PluginError::NoExecution { path: "/tmp".into() }.to_string();
+        assert!(text.contains("--work-dir"), "{text}");
     }
 }
