@@ -37,8 +37,8 @@ use crate::plugin::Catalogue;
 use crate::plugin::LibraryStore;
 use crate::serving::Endpoint;
 use crate::serving::Loader;
+use crate::serving::NewModel;
 use crate::serving::Registry;
-use crate::serving::StartupModel;
 
 /// A server that is configured and has no port yet.
 #[derive(Debug)]
@@ -85,7 +85,8 @@ impl App {
             Canary::new(PathBuf::from("/proc/self/exe")),
             LibraryStore::new(work_dir.path())?,
             Metrics::new()?,
-            config.default_service_handler.clone(),
+            &config,
+            work_dir.path(),
         );
         Ok(Self { registry: Arc::new(Registry::new(loader, config.clone(), cores)), config, work_dir })
     }
@@ -99,12 +100,12 @@ impl App {
         let (ended, end) = watch::channel(false);
         let servers: Vec<_> = ports.into_iter().map(|port| self.serve(port, end.clone())).collect();
         self.on_a_thread("load", move |registry| registry.load_all(&endpoints))?;
-        self.on_a_thread("watchdog", Registry::look_after_workers)?;
+        self.on_a_thread("watchdog", Registry::watch)?;
         say("Model server started.");
         let name = signals.next().await;
         tracing::info!("{name}: answering what was taken in, refusing the rest");
         // On a thread that ends: handlers may run to their end on it.
-        let closed = self.on_a_thread("close", Registry::close)?;
+        let closed = self.on_a_thread("close", |registry| registry.close())?;
         tokio::select! {
             _ = closed => {}
             name = signals.next() => anyhow::bail!("{name} again: ended before all requests were answered"),
@@ -149,7 +150,7 @@ impl App {
             let package = path.and_then(|path| Package::open(&path, self.work_dir.path()));
             let registered = package.map_err(Into::into).and_then(|package| {
                 let url = url.clone();
-                self.registry.register(StartupModel { name, url, package })
+                self.registry.register(NewModel { name, url, package: Arc::new(package), at_startup: true })
             });
             match registered {
                 Ok(endpoint) => endpoints.push(endpoint),
@@ -208,7 +209,7 @@ impl App {
     fn on_a_thread(
         &self,
         name: &str,
-        work: impl FnOnce(&Registry) + Send + 'static,
+        work: impl FnOnce(&Arc<Registry>) + Send + 'static,
     ) -> anyhow::Result<oneshot::Receiver<()>> {
         let (done, receiver) = oneshot::channel();
         let registry = Arc::clone(&self.registry);

@@ -20,6 +20,7 @@ use crate::archive::sink::Limits;
 use crate::archive::store;
 use crate::ids::Digest;
 use crate::ids::ModelName;
+use crate::ids::ModelVersion;
 
 /// An opened archive. What was unpacked for it is removed when it is dropped.
 #[derive(Debug)]
@@ -88,6 +89,11 @@ impl Package {
         package.manifest = package.read_manifest()?;
         package.config = package.read_config()?;
         Ok(package)
+    }
+
+    /// The version in the manifest, `1.0` where there is none.
+    pub fn version(&self) -> ModelVersion {
+        self.manifest.model.model_version.clone()
     }
 
     /// The name in the manifest, if there is one.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::reply;
 use crate::serving::LookupError;
 use crate::serving::ServeError;
+use crate::serving::SwapError;
 
 /// An error as a client reads it: status, TorchServe's name for its kind, and a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +99,18 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         let form = Form { code: self.status.as_u16(), kind: self.kind, message: &self.message };
         reply::json(self.status, &form)
+    }
+}
+
+impl From<SwapError> for ApiError {
+    fn from(error: SwapError) -> Self {
+        match error {
+            SwapError::Lookup(error) => error.into(),
+            SwapError::Refused { .. } => Self::new(StatusCode::CONFLICT, "SwapRefusedException", error.to_string()),
+            SwapError::NothingBefore { .. } => {
+                Self::new(StatusCode::CONFLICT, "NoGenerationBeforeException", error.to_string())
+            }
+        }
     }
 }
 

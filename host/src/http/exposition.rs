@@ -16,7 +16,7 @@ pub(super) fn routes() -> Router<Api> {
 }
 
 async fn metrics(State(api): State<Api>) -> Response<Body> {
-    match api.registry.metrics().exposition() {
+    match api.registry.exposition() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics can't be written");

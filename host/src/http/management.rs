@@ -20,9 +20,9 @@ use super::types::ListedModel;
 use super::types::ModelList;
 
 #[derive(Debug, Deserialize)]
-struct Target {
-    model: String,
-    version: Option<String>,
+pub(super) struct Target {
+    pub(super) model: String,
+    pub(super) version: Option<String>,
 }
 
 /// The most models of one page, and how many there are where a client doesn't say.

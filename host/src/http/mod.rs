@@ -5,6 +5,7 @@
 mod body;
 mod error;
 mod exposition;
+mod generations;
 mod inference;
 mod management;
 mod reply;
@@ -56,7 +57,7 @@ pub fn router(apis: Apis, api: Api) -> Router {
         routes = routes.merge(inference::routes());
     }
     if apis.management {
-        routes = routes.merge(management::routes());
+        routes = routes.merge(management::routes()).merge(generations::routes());
     }
     if apis.metrics {
         routes = routes.merge(exposition::routes());

@@ -74,6 +74,15 @@ pub(super) struct Description {
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
+    /// The generation after this one, which was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<Refused>,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    generation: u64,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -172,6 +181,7 @@ impl Description {
             },
             error: status.error,
             generation: status.generation.map(|generation| generation.0),
+            refused: status.refused.map(|(generation, reason)| Refused { generation: generation.0, reason }),
         }
     }
 }

@@ -13,6 +13,7 @@ mod torch;
 pub use error::ModelError;
 pub use store::ModelKey;
 pub use store::ModelStore;
+pub use store::Place;
 pub use store::load;
 
 use std::fmt::Debug;
@@ -38,6 +39,18 @@ pub trait Model: Debug + Send + Sync {
 
     /// Walks through the named tensors.
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String>;
+
+    /// Where its weights are, and how much they take.
+    fn footprint(&self) -> Footprint;
+}
+
+/// What a model takes of its device's memory: its named tensors, without what libtorch needs beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Footprint {
+    pub tensors: usize,
+    pub bytes: u64,
+    /// Of the first weight, on the model's device: while it stays the same, the weights have not moved.
+    pub address: Option<usize>,
 }
 
 /// The libtorch of this process; without the feature `torch` there is none, and no model can be loaded.

@@ -23,8 +23,16 @@ pub struct ModelKey {
     pub device: Device,
 }
 
+/// Whether a model had to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It was in memory.
+    Resident,
+    Loaded,
+}
+
 /// Empty until the first load has succeeded.
-type Place = Mutex<Option<Weak<dyn Model>>>;
+type Slot = Mutex<Option<Weak<dyn Model>>>;
 
 /// Reads a model that nobody else will ask for.
 pub fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
@@ -40,8 +48,8 @@ pub fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
 /// Every model in memory; one is freed when its last user lets go.
 #[derive(Debug, Default)]
 pub struct ModelStore {
-    /// Each place has a lock of its own, so that two users of one file wait for one load, and those of another don't.
-    places: Mutex<HashMap<ModelKey, Arc<Place>>>,
+    /// Each slot has a lock of its own, so that two users of one file wait for one load, and those of another don't.
+    slots: Mutex<HashMap<ModelKey, Arc<Slot>>>,
     loads: AtomicU64,
 }
 
@@ -49,7 +57,7 @@ pub struct ModelStore {
 
 impl ModelStore {
     /// The model of that key, loaded from `path` if nobody has it.
-    pub fn get(&self, key: &ModelKey, path: &Path) -> Result<Arc<dyn Model>, ModelError> {
+    pub fn get(&self, key: &ModelKey, path: &Path) -> Result<(Arc<dyn Model>, Place), ModelError> {
         self.get_with(key, || load(path, key.device))
     }
 
@@ -58,29 +66,35 @@ impl ModelStore {
         self.loads.load(Ordering::Relaxed)
     }
 
+    /// How many models are in memory.
+    pub fn resident(&self) -> usize {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values().filter(|slot| is_used(slot)).count()
+    }
+
     fn get_with(
         &self,
         key: &ModelKey,
         load: impl FnOnce() -> Result<Arc<dyn Model>, ModelError>,
-    ) -> Result<Arc<dyn Model>, ModelError> {
-        let place = {
-            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            places.retain(|other, place| other == key || Arc::strong_count(place) > 1 || is_used(place));
-            Arc::clone(places.entry(key.clone()).or_default())
+    ) -> Result<(Arc<dyn Model>, Place), ModelError> {
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.retain(|other, slot| other == key || Arc::strong_count(slot) > 1 || is_used(slot));
+            Arc::clone(slots.entry(key.clone()).or_default())
         };
-        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(model) = place.as_ref().and_then(Weak::upgrade) {
-            return Ok(model);
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = slot.as_ref().and_then(Weak::upgrade) {
+            return Ok((model, Place::Resident));
         }
         let model = load()?;
         self.loads.fetch_add(1, Ordering::Relaxed);
-        *place = Some(Arc::downgrade(&model));
-        Ok(model)
+        *slot = Some(Arc::downgrade(&model));
+        Ok((model, Place::Loaded))
     }
 }
 
-fn is_used(place: &Place) -> bool {
-    let model = place.try_lock();
+fn is_used(slot: &Slot) -> bool {
+    let model = slot.try_lock();
     model.is_ok_and(|model| model.as_ref().is_some_and(|model| model.strong_count() > 0))
 }
 
@@ -91,6 +105,7 @@ mod tests {
     use handler_sdk::abi::raw::RawEvent;
 
     use super::*;
+    use crate::model::Footprint;
 
     #[derive(Debug)]
     struct Empty;
@@ -113,6 +128,10 @@ mod tests {
         fn weights(&self, _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
             Ok(())
         }
+
+        fn footprint(&self) -> Footprint {
+            Footprint::default()
+        }
     }
 
     fn key(byte: u8, device: Device) -> ModelKey {
@@ -122,20 +141,21 @@ mod tests {
     #[test]
     fn the_same_content_on_the_same_device_is_one_copy() {
         let store = ModelStore::default();
-        let get = |key: &ModelKey| store.get_with(key, || Ok(Arc::new(Empty))).unwrap();
+        let get = |key: &ModelKey| store.get_with(key, || Ok(Arc::new(Empty))).unwrap().0;
         let first = get(&key(1, Device::Cpu));
         let again = get(&key(1, Device::Cpu));
         assert!(Arc::ptr_eq(&first, &again));
         let _other_file = get(&key(2, Device::Cpu));
         let _other_device = get(&key(1, Device::Cuda(0)));
         assert_eq!(store.loads(), 3);
+        assert_eq!(store.resident(), 3);
         drop((first, again));
         let _anew = get(&key(1, Device::Cpu));
         assert_eq!(store.loads(), 4);
     }
 
     #[test]
-    fn a_failed_load_leaves_the_place_free() {
+    fn a_failed_load_leaves_the_slot_free() {
         let store = ModelStore::default();
         let key = key(1, Device::Cpu);
         let path = || ModelError::UnknownFormat { path: "model.bin".into() };

@@ -1,21 +1,31 @@
 //! One version of one model: its queue, its settings, and the generation that serves it now.
 
 use std::sync::Arc;
+use std::sync::Condvar;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Instant;
 use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
 
 use super::EndpointSettings;
 use super::Generation;
 use super::QueueStatus;
 use super::Request;
 use super::ServeError;
+use super::Served;
 use super::job::Done;
 use super::job::Job;
 use super::queue::Queue;
+use super::record::Entry;
+use super::record::GenerationRecord;
+use super::record::GenerationState;
+use super::record::History;
+use super::source::Build;
+use super::source::Source;
 use super::worker::WorkerStatus;
-use crate::archive::Package;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
@@ -25,38 +35,48 @@ use crate::metrics::Metrics;
 pub struct Endpoint {
     name: ModelName,
     version: ModelVersion,
-    /// The archive as the operator named it.
-    url: String,
     loaded_at_startup: bool,
     registered: SystemTime,
-    package: Package,
-    settings: EndpointSettings,
     queue: Arc<Queue>,
+    /// How the current generation is served; read by every request.
+    settings: ArcSwap<EndpointSettings>,
     state: Mutex<State>,
+    /// A generation has answered all it had.
+    drained: Condvar,
+    /// Held from the first step of a swap to its last: there is one at a time.
+    swapping: Mutex<()>,
     metrics: Metrics,
 }
 
-/// What an endpoint is made from.
 #[derive(Debug)]
-pub(super) struct EndpointSource {
-    pub(super) name: ModelName,
-    pub(super) version: ModelVersion,
-    pub(super) url: String,
-    pub(super) package: Package,
-    pub(super) settings: EndpointSettings,
+struct State {
+    phase: Phase,
+    /// The generation that has the queue; it stays in place when it is given up, until another takes over.
+    current: Option<Arc<Generation>>,
+    /// What `current` is made from, or what it will be.
+    source: Arc<Source>,
+    /// What has served before, the latest last, kept for a rollback.
+    before: Vec<Build>,
+    /// Generations that finish what they have in hand.
+    retiring: usize,
+    history: History,
 }
 
 #[derive(Debug)]
-enum State {
+enum Phase {
     /// Requests wait in the queue.
     Loading,
-    Ready(Arc<Generation>),
+    Ready,
     /// With the reason, for people.
     Failed {
         reason: String,
         since: Instant,
     },
+    Closed,
 }
+
+/// How many of the generations before are kept for a rollback: each keeps its archive's files and its library's on disk.
+const KEPT_FOR_ROLLBACK: usize = 3;
 
 /// Whether an endpoint is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +93,8 @@ pub struct EndpointStatus {
     /// Why it isn't served.
     pub error: Option<String>,
     pub generation: Option<GenerationId>,
+    /// The generation that was made after this one and refused, with the reason.
+    pub refused: Option<(GenerationId, String)>,
     pub workers: Vec<WorkerStatus>,
     pub queue: QueueStatus,
 }
@@ -80,17 +102,33 @@ pub struct EndpointStatus {
 // === impl Endpoint ===
 
 impl Endpoint {
-    pub(super) fn new(source: EndpointSource, loaded_at_startup: bool, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        name: ModelName,
+        version: ModelVersion,
+        source: Source,
+        loaded_at_startup: bool,
+        metrics: Metrics,
+    ) -> Self {
+        let queue = Arc::new(Queue::new(source.settings.queue_capacity));
+        let settings = ArcSwap::new(Arc::clone(&source.settings));
+        let state = State {
+            phase: Phase::Loading,
+            current: None,
+            source: Arc::new(source),
+            before: Vec::new(),
+            retiring: 0,
+            history: History::default(),
+        };
         Self {
-            name: source.name,
-            version: source.version,
-            url: source.url,
+            name,
+            version,
             loaded_at_startup,
             registered: SystemTime::now(),
-            package: source.package,
-            queue: Arc::new(Queue::new(source.settings.queue_capacity)),
-            settings: source.settings,
-            state: Mutex::new(State::Loading),
+            queue,
+            settings,
+            state: Mutex::new(state),
+            drained: Condvar::new(),
+            swapping: Mutex::default(),
             metrics,
         }
     }
@@ -100,7 +138,7 @@ impl Endpoint {
     /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
     pub async fn predict(&self, request: Request) -> Result<handler_sdk::Answer, ServeError> {
         let started = Instant::now();
-        let (job, answer) = Job::new(request, self.settings.client_timeout);
+        let (job, answer) = Job::new(request, self.settings.load().client_timeout);
         let deadline = job.deadline;
         self.queue.push(job)?;
         self.metrics.request_accepted(&self.name, &self.version);
@@ -127,8 +165,9 @@ impl Endpoint {
         &self.version
     }
 
-    pub fn url(&self) -> &str {
-        &self.url
+    /// The archive as the operator named it.
+    pub fn url(&self) -> String {
+        self.source().url.clone()
     }
 
     pub fn loaded_at_startup(&self) -> bool {
@@ -140,64 +179,151 @@ impl Endpoint {
         self.registered
     }
 
-    pub fn settings(&self) -> &EndpointSettings {
-        &self.settings
+    /// How the current generation is served.
+    pub fn settings(&self) -> Arc<EndpointSettings> {
+        self.settings.load_full()
     }
 
     /// The runtime that the manifest names: `python`, `python3` or `LSP`.
     pub fn runtime(&self) -> &'static str {
-        self.package.manifest.runtime.as_str()
+        self.source().package.manifest.runtime.as_str()
     }
 
     pub fn status(&self) -> EndpointStatus {
-        let (state, error, generation, workers) = match &*self.lock() {
-            State::Loading => (EndpointState::Loading, None, None, Vec::new()),
-            State::Ready(generation) => (EndpointState::Ready, None, Some(generation.id()), generation.workers()),
-            State::Failed { reason, .. } => (EndpointState::Failed, Some(reason.clone()), None, Vec::new()),
+        let state = self.lock();
+        let (name, error) = match &state.phase {
+            Phase::Loading => (EndpointState::Loading, None),
+            Phase::Ready => (EndpointState::Ready, None),
+            Phase::Failed { reason, .. } => (EndpointState::Failed, Some(reason.clone())),
+            Phase::Closed => (EndpointState::Failed, Some("the server is shutting down".to_owned())),
         };
-        EndpointStatus { state, error, generation, workers, queue: self.queue.status() }
+        let generation = state.current.as_ref().filter(|_| name == EndpointState::Ready);
+        let latest = state.history.iter().next_back().map(|entry| entry.read());
+        let refused = latest.filter(|record| record.state == GenerationState::Refused && generation.is_some());
+        EndpointStatus {
+            state: name,
+            error,
+            generation: generation.map(|generation| generation.id()),
+            refused: refused.map(|record| (record.id, record.reason.unwrap_or_default())),
+            workers: generation.map(|generation| generation.workers()).unwrap_or_default(),
+            queue: self.queue.status(),
+        }
+    }
+
+    /// The generations so far, the latest first.
+    pub fn generations(&self) -> Vec<GenerationRecord> {
+        self.lock().history.iter().rev().map(|entry| entry.read()).collect()
+    }
+
+    pub(super) fn generations_by_state(&self) -> impl Iterator<Item = (GenerationState, usize)> {
+        let states: Vec<_> = self.lock().history.iter().map(|entry| entry.state()).collect();
+        GenerationState::ALL
+            .into_iter()
+            .map(move |state| (state, states.iter().filter(|&&other| other == state).count()))
     }
 
     /// Whether the endpoint speaks for a healthy server: it is served, or on its way, or has failed only a while ago.
     pub fn is_healthy(&self) -> bool {
-        match &*self.lock() {
-            State::Loading | State::Ready(_) => true,
-            State::Failed { since, .. } => since.elapsed() < self.settings.max_retry_timeout,
+        let state = self.lock();
+        match &state.phase {
+            Phase::Loading | Phase::Ready => true,
+            Phase::Failed { since, .. } => since.elapsed() < state.source.settings.max_retry_timeout,
+            Phase::Closed => false,
         }
     }
 
-    pub(super) fn package(&self) -> &Package {
-        &self.package
+    pub(super) fn served(&self) -> Served {
+        let state = self.lock();
+        let build = state.current.as_ref().map(|generation| generation.build());
+        // Before the first generation the archive's own word counts.
+        let by_name = build.map_or_else(|| state.source.names_a_plugin(), |build| build.by_name);
+        Served {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            ready: matches!(state.phase, Phase::Ready),
+            archive: state.source.path().to_owned(),
+            library: build.filter(|build| build.by_name).map(|build| build.library.source().to_owned()),
+            by_name,
+        }
+    }
+
+    pub(super) fn source(&self) -> Arc<Source> {
+        Arc::clone(&self.lock().source)
+    }
+
+    /// The generation that takes requests now.
+    pub(super) fn serving(&self) -> Option<Arc<Generation>> {
+        let state = self.lock();
+        state.current.clone().filter(|_| matches!(state.phase, Phase::Ready))
+    }
+
+    /// What has served before, and would again after a rollback.
+    pub(super) fn before(&self) -> Option<Build> {
+        self.lock().before.last().cloned()
     }
 
     pub(super) fn queue(&self) -> Arc<Queue> {
         Arc::clone(&self.queue)
     }
 
-    /// The generation serves from now on, unless the endpoint was closed meanwhile.
-    pub(super) fn publish(&self, generation: Generation) {
+    /// Waits until no other swap of this endpoint is under way.
+    pub(super) fn one_swap_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.swapping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A generation is on its way.
+    pub(super) fn begin(&self, entry: Arc<Entry>) {
+        self.lock().history.push(entry);
+    }
+
+    /// The queue is the generation's from now on, and the one that had it is returned to be retired; refused where the endpoint was closed meanwhile.
+    pub(super) fn publish(&self, generation: Arc<Generation>) -> Result<Option<Arc<Generation>>, Arc<Generation>> {
         let mut state = self.lock();
-        if matches!(*state, State::Loading) {
-            generation.open();
-            *state = State::Ready(Arc::new(generation));
-        } else {
-            drop(state);
-            generation.drain();
+        if matches!(state.phase, Phase::Closed) {
+            return Err(generation);
         }
+        let old = state.current.take();
+        generation.take_over(old.as_deref());
+        generation.entry().write(|record| {
+            record.state = GenerationState::Serving;
+            record.published = Some(SystemTime::now());
+        });
+        if generation.entry().trigger().goes_back() {
+            state.before.pop();
+        } else if let Some(old) = &old {
+            state.before.push(old.build().clone());
+            let surplus = state.before.len().saturating_sub(KEPT_FOR_ROLLBACK);
+            state.before.drain(..surplus);
+        }
+        if let Some(old) = &old {
+            old.entry().write(|record| record.state = GenerationState::Draining);
+            state.retiring += 1;
+        }
+        state.source = Arc::clone(&generation.build().source);
+        self.settings.store(Arc::clone(&state.source.settings));
+        state.current = Some(generation);
+        state.phase = Phase::Ready;
+        Ok(old)
+    }
+
+    /// The generation that [`publish`](Self::publish) gave back has answered all it had.
+    pub(super) fn drained(&self) {
+        self.lock().retiring -= 1;
+        self.drained.notify_all();
     }
 
     /// Nobody will serve; what waits, and whatever still comes, is told so.
     pub(super) fn fail(&self, reason: String) {
-        *self.lock() = State::failed(reason);
-        self.queue.refuse_all(&ServeError::NoWorker);
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Closed) {
+            state.phase = Phase::Failed { reason, since: Instant::now() };
+            self.queue.refuse_all(&ServeError::NoWorker);
+        }
     }
 
     /// Answers for handlers that hang, and replaces workers that are gone.
     pub(super) fn look_after_workers(&self, now: Instant) {
-        let generation = match &*self.lock() {
-            State::Ready(generation) => Arc::clone(generation),
-            State::Loading | State::Failed { .. } => return,
-        };
+        let Some(generation) = self.serving() else { return };
         if let Err(reason) = generation.look_after_workers(now) {
             tracing::error!(model = %self.name, version = %self.version, "model no longer served: {reason}");
             self.fail(reason);
@@ -207,20 +333,22 @@ impl Endpoint {
     /// Takes no further requests, answers those it has, then ends its workers. Blocks until that is done.
     pub(super) fn close(&self) {
         self.queue.close(ServeError::ShuttingDown);
-        let state = std::mem::replace(&mut *self.lock(), State::failed("the server is shutting down".to_owned()));
-        if let State::Ready(generation) = state {
-            generation.drain();
+        let generation = {
+            let mut state = self.lock();
+            state.phase = Phase::Closed;
+            state.current.clone()
+        };
+        if let Some(generation) = generation {
+            generation.finish();
         }
         self.queue.refuse_all(&ServeError::ShuttingDown);
+        let mut state = self.lock();
+        while state.retiring > 0 {
+            state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn failed(reason: String) -> Self {
-        Self::Failed { reason, since: Instant::now() }
     }
 }

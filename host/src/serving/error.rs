@@ -6,6 +6,7 @@ use std::time::Duration;
 use handler_sdk::Error as HandlerError;
 
 use crate::archive::ArchiveError;
+use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
 use crate::model::ModelError;
@@ -41,6 +42,17 @@ pub enum LookupError {
     Version { name: String, version: String },
 }
 
+/// Why a swap didn't take place; what served before goes on serving.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapError {
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    #[error("generation {generation} is refused: {error}")]
+    Refused { generation: GenerationId, error: LoadError },
+    #[error("version {version} of model {name} has no generation before this one that it could go back to")]
+    NothingBefore { name: ModelName, version: ModelVersion },
+}
+
 /// Why a model can't be served.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -66,6 +78,16 @@ pub enum LoadError {
     StartupTimedOut { handler: String, library: PathBuf, limit: Duration },
     #[error("version {version} of model {name} is served already: remove it first, or give this one another version")]
     AlreadyServed { name: ModelName, version: ModelVersion },
+    #[error("the archive has changed and can't be used: {reason}")]
+    ArchiveChanged { reason: String },
+    #[error(
+        "{archive} holds version {found} now, and version {version} is served: give the archive that version, or ask for the model again without one"
+    )]
+    OtherVersion { archive: PathBuf, found: ModelVersion, version: ModelVersion },
+    #[error("the generation is retired")]
+    Retired,
+    #[error("the server is shutting down")]
+    Closed,
     #[error("the system gives no thread: {0}")]
     Thread(std::io::Error),
     #[error("{what} panicked; this is a bug")]

@@ -8,33 +8,44 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
+use super::EndpointSettings;
 use super::LoadError;
 use super::WorkerState;
 use super::queue::Gate;
 use super::queue::Queue;
+use super::record::Entry;
+use super::record::GenerationState;
+use super::record::Step;
+use super::source::Build;
 use super::worker::NotMade;
 use super::worker::Worker;
 use super::worker::WorkerPlan;
 use super::worker::WorkerStatus;
+use crate::config::Unload;
 use crate::ids::GenerationId;
+use crate::plugin::Library;
+use crate::plugin::Residue;
 
 /// Code at work. Its threads run nothing but this generation.
 #[derive(Debug)]
 pub struct Generation {
+    build: Build,
     plan: Arc<WorkerPlan>,
     queue: Arc<Queue>,
     gate: Arc<Gate>,
-    size: GenerationSize,
     crew: Mutex<Crew>,
+    /// `None` once it is retired.
+    library: Mutex<Option<Arc<Library>>>,
+    unload: Unload,
 }
 
-/// How many workers, and how long each may take to get ready.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct GenerationSize {
-    pub(super) workers: usize,
-    pub(super) startup_timeout: Duration,
-    /// For how long workers that can't be replaced are started again.
-    pub(super) max_retry_timeout: Duration,
+/// The code of a generation.
+#[derive(Debug)]
+pub(super) struct GenerationCode {
+    pub(super) build: Build,
+    pub(super) library: Library,
+    /// What becomes of the library in the end.
+    pub(super) unload: Unload,
 }
 
 /// The workers, and what went wrong with those before them.
@@ -59,31 +70,56 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 // === impl Generation ===
 
 impl Generation {
-    /// Starts the workers and waits until each has its handler initialised; they take no request before [`open`](Self::open).
+    /// Starts the workers and waits until each has its handler initialised; they take no request before the queue is handed to them.
     ///
     /// If one fails, or isn't ready in time, all end, and the reason is returned.
-    pub(super) fn start(plan: WorkerPlan, queue: Arc<Queue>, size: GenerationSize) -> Result<Self, LoadError> {
-        let generation = Self { plan: Arc::new(plan), queue, gate: Arc::default(), size, crew: Mutex::default() };
-        let started = generation.start_workers();
-        if let Err(error) = started {
-            generation.queue.shut_gate(&generation.gate);
+    pub(super) fn start(code: GenerationCode, plan: WorkerPlan, queue: Arc<Queue>) -> Result<Self, LoadError> {
+        let generation = Self {
+            build: code.build,
+            plan: Arc::new(plan),
+            queue,
+            gate: Arc::default(),
+            crew: Mutex::default(),
+            library: Mutex::new(Some(Arc::new(code.library))),
+            unload: code.unload,
+        };
+        if let Err(error) = generation.start_workers() {
             // After a failure the others are about to end; after a time-out one is stuck, and waiting once more is of no use.
-            generation.join_workers(match error {
+            let limit = match error {
                 LoadError::StartupTimedOut { .. } => Duration::ZERO,
-                _ => size.startup_timeout,
+                _ => generation.settings().startup_timeout,
+            };
+            generation.drain(limit);
+            std::thread::scope(|scope| {
+                let thread = std::thread::Builder::new().name(format!("retire {}", generation.id()));
+                // Without a thread only the code stays.
+                let _ = thread.spawn_scoped(scope, || generation.let_go());
             });
             return Err(error);
         }
         Ok(generation)
     }
 
-    /// Lets the workers take requests.
-    pub(super) fn open(&self) {
-        self.queue.open_gate(&self.gate);
-    }
-
     pub fn id(&self) -> GenerationId {
         self.plan.generation
+    }
+
+    pub(super) fn build(&self) -> &Build {
+        &self.build
+    }
+
+    pub(super) fn settings(&self) -> &EndpointSettings {
+        &self.build.source.settings
+    }
+
+    pub(super) fn entry(&self) -> &Entry {
+        &self.plan.tally.entry
+    }
+
+    /// From now on the queue is this generation's, and no longer the other's.
+    pub(super) fn take_over(&self, from: Option<&Self>) {
+        let from = from.map(|generation| &*generation.gate);
+        self.queue.hand_over(from, &self.gate, self.settings().queue_capacity);
     }
 
     pub fn workers(&self) -> Vec<WorkerStatus> {
@@ -105,15 +141,15 @@ impl Generation {
                     model = %plan.model, version = %plan.version, generation = %plan.generation, worker = worker.number(),
                     limit = ?plan.response_timeout, "the handler takes longer than responseTimeout; another worker takes its place"
                 );
-            } else if worker.is_late_to_start(self.size.startup_timeout) {
+            } else if worker.is_late_to_start(self.settings().startup_timeout) {
                 tracing::error!(
                     model = %plan.model, version = %plan.version, generation = %plan.generation, worker = worker.number(),
-                    limit = ?self.size.startup_timeout, "the handler takes longer than startupTimeout to get ready"
+                    limit = ?self.settings().startup_timeout, "the handler takes longer than startupTimeout to get ready"
                 );
             }
         }
         let at_work = crew.workers.iter().filter(|worker| worker.is_at_work()).count();
-        if at_work >= self.size.workers {
+        if at_work >= self.settings().min_workers {
             // One that is still getting ready has proved nothing.
             if crew.workers.iter().all(|worker| worker.status().state != WorkerState::Loading) {
                 crew.attempts = 0;
@@ -128,14 +164,14 @@ impl Generation {
                 "{stuck} calls of the handler hang, and no further worker is started: mend the handler"
             ));
         }
-        if at_work == 0 && short_for >= self.size.max_retry_timeout {
+        if at_work == 0 && short_for >= self.settings().max_retry_timeout {
             return Err(format!(
                 "no worker could be started for {} s; the log says why",
-                self.size.max_retry_timeout.as_secs()
+                self.settings().max_retry_timeout.as_secs()
             ));
         }
         if stuck < MOST_STUCK && crew.may_try(now) {
-            for _ in at_work..self.size.workers {
+            for _ in at_work..self.settings().min_workers {
                 // It tells the log itself why it can't get ready.
                 if let Err(error) = self.add_worker(&mut crew, mpsc::channel().0) {
                     tracing::error!(model = %plan.model, version = %plan.version, %error, "no worker could be started");
@@ -145,21 +181,62 @@ impl Generation {
         Ok(())
     }
 
-    /// Waits until the workers have emptied a closed queue and ended.
-    pub(super) fn drain(&self) {
-        self.open();
+    /// Lets the workers of a closed queue empty it, and waits for their end.
+    pub(super) fn finish(&self) {
+        self.queue.open_gate(&self.gate);
         self.join_workers(self.plan.response_timeout);
     }
 
+    /// Ends the workers, each after the batch it has in hand, and waits for their threads.
+    ///
+    /// A thread that takes longer than `limit` for one step is left behind.
+    pub(super) fn drain(&self, limit: Duration) {
+        self.entry().step(Step::Drain, || {
+            self.queue.shut_gate(&self.gate);
+            self.join_workers(limit);
+        });
+    }
+
+    /// Lets go of the library of a drained generation, and tells what became of it.
+    ///
+    /// Call it on a thread that ends afterwards: the library's own clean-up runs on it.
+    pub(super) fn let_go(&self) {
+        let entry = self.entry();
+        let library = self.library.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Who was left behind has the library, too.
+        let Some(library) = library.and_then(|library| Arc::try_unwrap(library).ok()) else {
+            let residue = Residue::InUse {
+                bytes: self.build.library.mapped(),
+                why: "a call of its handler never came back".to_owned(),
+            };
+            tracing::error!(
+                model = %self.plan.model, version = %self.plan.version, generation = %self.id(), library = %residue, "stuck"
+            );
+            entry.write(|record| {
+                record.state = GenerationState::Stuck;
+                record.residue = Some(residue);
+            });
+            return;
+        };
+        let residue = entry.step(Step::Close, || library.close(self.unload));
+        tracing::info!(
+            model = %self.plan.model, version = %self.plan.version, generation = %self.id(), library = %residue, "retired"
+        );
+        entry.write(|record| {
+            record.state = GenerationState::Retired;
+            record.residue = Some(residue);
+        });
+    }
+
     fn start_workers(&self) -> Result<(), LoadError> {
-        let limit = self.size.startup_timeout;
+        let limit = self.settings().startup_timeout;
         let end = Instant::now() + limit;
         let (ready, made) = mpsc::channel();
-        for _ in 0..self.size.workers {
+        for _ in 0..self.settings().min_workers {
             self.add_worker(&mut self.lock(), ready.clone())?;
         }
-        let (handler, library) = (self.plan.handler.clone(), self.plan.library.source().to_owned());
-        for _ in 0..self.size.workers {
+        let (handler, library) = (self.build.handler.clone(), self.build.library.source().to_owned());
+        for _ in 0..self.settings().min_workers {
             match made.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -174,8 +251,12 @@ impl Generation {
     }
 
     fn add_worker(&self, crew: &mut Crew, ready: mpsc::Sender<Result<(), NotMade>>) -> Result<(), LoadError> {
+        let library = self.library.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(library) = library else {
+            return Err(LoadError::Retired);
+        };
         let (plan, queue, gate) = (Arc::clone(&self.plan), Arc::clone(&self.queue), Arc::clone(&self.gate));
-        let worker = Worker::start(crew.next_number, plan, queue, gate, ready).map_err(LoadError::Thread)?;
+        let worker = Worker::start(crew.next_number, plan, library, queue, gate, ready).map_err(LoadError::Thread)?;
         crew.next_number += 1;
         crew.workers.push(worker);
         Ok(())

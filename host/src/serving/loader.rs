@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 
 use handler_sdk::ContextInfo;
 use handler_sdk::Device;
@@ -14,19 +15,30 @@ use serde_json::Value;
 use super::Generation;
 use super::LoadError;
 use super::endpoint::Endpoint;
-use super::generation::GenerationSize;
+use super::generation::GenerationCode;
+use super::record::CodeRecord;
+use super::record::Entry;
+use super::record::ModelRecord;
+use super::record::Step;
+use super::source::Build;
+use super::source::Source;
 use super::worker::WorkerPlan;
 use crate::archive::HandlerName;
 use crate::archive::HandlerRef;
 use crate::archive::Package;
 use crate::archive::Runtime as HandlerRuntime;
+use crate::config::ServerConfig;
+use crate::config::Unload;
 use crate::ids::Digest;
 use crate::ids::GenerationId;
+use crate::ids::ModelName;
+use crate::ids::ModelVersion;
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::model::ModelError;
 use crate::model::ModelKey;
 use crate::model::ModelStore;
+use crate::model::Place;
 use crate::model::Runtime;
 use crate::plugin::Canary;
 use crate::plugin::CanaryRequest;
@@ -37,6 +49,7 @@ use crate::plugin::LibraryFile;
 use crate::plugin::LibraryStore;
 use crate::plugin::PluginError;
 use crate::plugin::Services;
+use crate::plugin::StagedLibrary;
 use crate::plugin::judge;
 
 /// What loading needs, made once at start.
@@ -51,14 +64,47 @@ pub struct Loader {
     pub metrics: Metrics,
     /// For archives whose manifest names no handler.
     pub default_handler: Option<String>,
+    unload: Unload,
+    /// Where archives are unpacked.
+    pub(super) work_dir: PathBuf,
     next_generation: AtomicU64,
 }
 
-/// A handler that was found, and not yet opened.
-struct Found {
-    library: PathBuf,
+/// Where the code of a generation comes from.
+#[derive(Debug)]
+pub(super) enum Code {
+    /// The library that was found for the archive's handler.
+    Found(Found),
+    /// The private copy of an earlier generation.
+    Kept(Build),
+}
+
+/// A handler that was found, and not yet copied.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) library: PathBuf,
     /// By its own name or its type's.
     handler: String,
+    /// Whether it was looked up in the plugins path.
+    by_name: bool,
+}
+
+/// What a generation tells while it works.
+#[derive(Debug, Clone)]
+pub(super) struct Tally {
+    pub(super) entry: Arc<Entry>,
+    /// So many panics in a row ring the alarm.
+    pub(super) panic_limit: Option<u32>,
+    pub(super) alarm: mpsc::Sender<Alarm>,
+}
+
+/// A call for the watchdog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Alarm {
+    /// This generation panics, and nothing else.
+    Panics { model: ModelName, version: ModelVersion, generation: GenerationId },
+    /// The registry is closing.
+    Close,
 }
 
 // === impl Loader ===
@@ -70,7 +116,8 @@ impl Loader {
         canary: Canary,
         libraries: LibraryStore,
         metrics: Metrics,
-        default_handler: Option<String>,
+        config: &ServerConfig,
+        work_dir: &Path,
     ) -> Self {
         Self {
             runtime,
@@ -80,57 +127,93 @@ impl Loader {
             libraries,
             build: HostBuild::current(),
             metrics,
-            default_handler,
+            default_handler: config.default_service_handler.clone(),
+            unload: config.swap.unload,
+            work_dir: work_dir.to_owned(),
             next_generation: AtomicU64::new(1),
         }
     }
 
-    /// Finds and tries the handler, loads the model, starts the workers.
+    /// A number for the next generation, whatever becomes of it.
+    pub(super) fn next_generation(&self) -> GenerationId {
+        GenerationId(self.next_generation.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tries the code, loads the model unless it is in memory, and starts the workers, which take no request yet.
     ///
-    /// Call it on a thread that ends afterwards: the library's start-up code runs on it.
-    pub fn load(&self, endpoint: &Endpoint) -> Result<Generation, LoadError> {
-        let package = endpoint.package();
-        let found = self.find(package)?;
-        let staged = self.libraries.stage(&found.library)?;
-        let file = LibraryFile::read_staged(&staged)?;
-        judge(&file, &self.build).map_err(|refusal| PluginError::Refused { path: found.library.clone(), refusal })?;
-        let handler = file.handler(&found.handler)?.to_owned();
-        let settings = endpoint.settings();
-        let weights = package.serialized_file()?;
-        let model = weights.as_deref().map(|path| self.model(path, settings.device)).transpose()?;
-        let context = context(endpoint, model.as_deref());
+    /// The library's own start-up code runs on a thread that ends here.
+    pub(super) fn prepare(
+        &self,
+        endpoint: &Endpoint,
+        source: &Arc<Source>,
+        code: Code,
+        tally: Tally,
+    ) -> Result<Generation, LoadError> {
+        let entry = &tally.entry;
+        let settings = &source.settings;
+        entry.write(|record| record.package = Some(source.package.digest));
+        let (staged, wanted, by_name) = entry.step(Step::Copy, || self.copy(code))?;
+        let file = entry.step(Step::Check, || self.check(&staged))?;
+        let handler = file.handler(&wanted)?.to_owned();
+        entry.write(|record| {
+            record.code = Some(CodeRecord {
+                library: staged.source().to_owned(),
+                digest: staged.digest(),
+                handler: handler.clone(),
+                note: file.note,
+            });
+        });
+        let weights = source.package.serialized_file()?;
+        let model = weights.as_deref().map(|path| entry.step(Step::Model, || self.model(source, path))).transpose()?;
+        let (model, model_record) = model.unzip();
+        entry.write(|record| record.model = model_record);
+        let context = context(endpoint, source, model.as_deref());
         let request = CanaryRequest {
             handler: handler.clone(),
             context: context.clone(),
             model: weights,
-            package: Some(package.digest),
+            package: Some(source.package.digest),
         };
-        self.canary.try_library(&staged, &request, settings.startup_timeout)?;
-        let generation = GenerationId(self.next_generation.fetch_add(1, Ordering::Relaxed));
-        let library = Library::open(staged)?;
-        let source = Arc::new(move || model.clone().ok_or_else(|| "the archive holds no model".to_owned()));
+        entry.step(Step::Trial, || self.canary.try_library(&staged, &request, settings.startup_timeout))?;
+        let library = entry.step(Step::Open, || open(&staged))?;
+        let model = move || model.clone().ok_or_else(|| "the archive holds no model".to_owned());
         let (name, version) = (endpoint.name().clone(), endpoint.version().clone());
         let metrics = self.metrics.for_model(&name, &version);
+        let build = Build { source: Arc::clone(source), library: staged, handler, by_name };
         let plan = WorkerPlan {
-            services: Services::new(name.clone(), version.clone(), source, metrics),
+            services: Services::new(name.clone(), version.clone(), Arc::new(model), metrics),
             model: name,
             version,
-            generation,
-            library: Arc::new(library),
-            handler,
+            generation: entry.id(),
+            handler: build.handler.clone(),
             context,
             policy: settings.batch,
             response_timeout: settings.response_timeout,
+            tally: tally.clone(),
         };
-        let size = GenerationSize {
-            workers: settings.min_workers,
-            startup_timeout: settings.startup_timeout,
-            max_retry_timeout: settings.max_retry_timeout,
-        };
-        Generation::start(plan, endpoint.queue(), size)
+        let code = GenerationCode { build, library, unload: self.unload };
+        entry.step(Step::Start, || Generation::start(code, plan, endpoint.queue()))
     }
 
-    fn find(&self, package: &Package) -> Result<Found, LoadError> {
+    /// A private copy for this generation alone, with the handler that is wanted of it.
+    fn copy(&self, code: Code) -> Result<(Arc<StagedLibrary>, String, bool), PluginError> {
+        match code {
+            Code::Found(found) => Ok((Arc::new(self.libraries.stage(&found.library)?), found.handler, found.by_name)),
+            Code::Kept(build) => {
+                Ok((Arc::new(self.libraries.stage_again(&build.library)?), build.handler, build.by_name))
+            }
+        }
+    }
+
+    fn check(&self, staged: &StagedLibrary) -> Result<LibraryFile, PluginError> {
+        let file = LibraryFile::read_staged(staged)?;
+        judge(&file, &self.build)
+            .map_err(|refusal| PluginError::Refused { path: staged.source().to_owned(), refusal })?;
+        Ok(file)
+    }
+
+    /// What lies on disk for an archive's handler.
+    pub(super) fn find(&self, package: &Package) -> Result<Found, LoadError> {
         let named = match package.handler()? {
             Some(handler) => handler,
             None => {
@@ -144,11 +227,10 @@ impl Loader {
         match &named.refers_to {
             HandlerRef::Packed { library, class } => {
                 let library = package.library_path(library)?;
-                let handler = class.clone();
-                Ok(Found { library, handler })
+                Ok(Found { library, handler: class.clone(), by_name: false })
             }
             HandlerRef::Plugin(name) => match self.catalogue.find(name) {
-                Ok(file) => Ok(Found { library: file.path, handler: name.clone() }),
+                Ok(file) => Ok(Found { library: file.path, handler: name.clone(), by_name: true }),
                 Err(cause) if named.named_python => Err(LoadError::PythonHandler {
                     archive: package.source.clone(),
                     handler: named.text.clone(),
@@ -160,15 +242,38 @@ impl Loader {
         }
     }
 
-    fn model(&self, path: &Path, device: Device) -> Result<Arc<dyn Model>, LoadError> {
-        let device = self.runtime.device(device)?;
-        let key = ModelKey { digest: digest(path)?, device };
-        Ok(self.models.get(&key, path)?)
+    /// The model of an archive; its file was read once when the archive was opened, and isn't where the model is in memory.
+    fn model(&self, source: &Source, path: &Path) -> Result<(Arc<dyn Model>, ModelRecord), LoadError> {
+        let device = self.runtime.device(source.settings.device)?;
+        let package = &source.package;
+        let member = path.strip_prefix(&package.root).ok().and_then(|name| name.to_str()).unwrap_or_default();
+        let digest = package.members.iter().find(|known| known.name == member).map(|known| known.digest);
+        let missing = || ModelError::Missing { path: path.to_owned() };
+        let key = ModelKey { digest: digest.ok_or_else(missing)?, device };
+        let (model, place) = self.models.get(&key, path)?;
+        let record = ModelRecord {
+            file: member.to_owned(),
+            digest: key.digest,
+            device,
+            footprint: model.footprint(),
+            was_resident: place == Place::Resident,
+        };
+        Ok((model, record))
     }
 }
 
-fn context(endpoint: &Endpoint, model: Option<&dyn Model>) -> ContextInfo {
-    let settings = endpoint.settings();
+/// Maps the code on a thread that ends at once: what its start-up code leaves in thread-locals ends with it.
+fn open(staged: &Arc<StagedLibrary>) -> Result<Library, LoadError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("open".to_owned());
+        let opening = thread.spawn_scoped(scope, || Library::open(Arc::clone(staged))).map_err(LoadError::Thread)?;
+        let opened = opening.join().map_err(|_| LoadError::Panicked { what: "opening the library" })?;
+        Ok(opened?)
+    })
+}
+
+fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>) -> ContextInfo {
+    let settings = &source.settings;
     let mut properties = vec![
         ("batch_size".to_owned(), settings.batch.size.to_string()),
         ("server_name".to_owned(), "sconce".to_owned()),
@@ -178,7 +283,7 @@ fn context(endpoint: &Endpoint, model: Option<&dyn Model>) -> ContextInfo {
     if let Device::Cuda(index) = settings.device {
         properties.push(("gpu_id".to_owned(), index.to_string()));
     }
-    let package = endpoint.package();
+    let package = &source.package;
     ContextInfo {
         model_name: endpoint.name().to_string(),
         model_version: endpoint.version().to_string(),
@@ -190,9 +295,17 @@ fn context(endpoint: &Endpoint, model: Option<&dyn Model>) -> ContextInfo {
     }
 }
 
-fn digest(path: &Path) -> Result<Digest, ModelError> {
-    let fail = |error: std::io::Error| ModelError::Read { path: PathBuf::from(path), reason: error.to_string() };
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path).map_err(fail)?).map_err(fail)?;
-    Ok(Digest(*hasher.finalize().as_bytes()))
+// === impl Code ===
+
+impl Code {
+    /// Of the file as it is now.
+    pub(super) fn digest(&self) -> std::io::Result<Digest> {
+        let library = match self {
+            Self::Found(found) => &found.library,
+            Self::Kept(build) => return Ok(build.library.digest()),
+        };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(library)?)?;
+        Ok(Digest(*hasher.finalize().as_bytes()))
+    }
 }

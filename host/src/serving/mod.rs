@@ -9,8 +9,13 @@ mod generation;
 mod job;
 mod loader;
 mod queue;
+mod record;
 mod registry;
+mod served;
 mod settings;
+mod source;
+mod swap;
+mod verbs;
 mod worker;
 
 pub use batcher::BatchPolicy;
@@ -20,15 +25,25 @@ pub use endpoint::EndpointStatus;
 pub use error::LoadError;
 pub use error::LookupError;
 pub use error::ServeError;
+pub use error::SwapError;
 pub use generation::Generation;
 pub use loader::Loader;
 pub use queue::QueueStatus;
+pub use record::CodeRecord;
+pub use record::GenerationRecord;
+pub use record::GenerationState;
+pub use record::ModelRecord;
+pub use record::Step;
+pub use record::Trigger;
+pub use registry::NewModel;
 pub use registry::Registry;
-pub use registry::StartupModel;
+pub use served::Served;
 pub use settings::EndpointSettings;
+pub use swap::Swapped;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
 
-// A request as callers make it; its place is beside the boundary that it crosses.
+// Callers make the first two and read the third; their place is beside the boundary that they are about.
 pub use crate::plugin::Field;
 pub use crate::plugin::Request;
+pub use crate::plugin::Residue;

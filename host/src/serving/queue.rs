@@ -19,18 +19,21 @@ use super::job::Job;
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
+    /// A job came, or a gate was turned.
     changed: Condvar,
-    capacity: usize,
+    /// A gate was turned. Who waits behind one that isn't open waits here: it must not be woken in place of one that would take the job.
+    turned: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     jobs: VecDeque<Job>,
+    capacity: usize,
     /// What is said to every further job.
     refusing: Option<ServeError>,
 }
 
-/// Whether the workers of a generation take batches; changed only by [`Queue::open_gate`] and [`Queue::shut_gate`], which wake them.
+/// Whether the workers of a generation take batches; changed only by the queue that they take from, which wakes them.
 #[derive(Debug, Default)]
 pub(super) struct Gate(AtomicU8);
 
@@ -51,7 +54,8 @@ pub struct QueueStatus {
 
 impl Queue {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), capacity }
+        let state = State { jobs: VecDeque::new(), capacity, refusing: None };
+        Self { state: Mutex::new(state), changed: Condvar::new(), turned: Condvar::new() }
     }
 
     /// Takes a job in, or says why not.
@@ -60,12 +64,12 @@ impl Queue {
         if let Some(error) = &state.refusing {
             return Err(error.clone());
         }
-        if state.jobs.len() >= self.capacity {
+        if state.jobs.len() >= state.capacity {
             // Places that nobody waits for any more are free.
             state.drop_unwanted(Instant::now());
         }
-        if state.jobs.len() >= self.capacity {
-            return Err(ServeError::QueueFull { capacity: self.capacity });
+        if state.jobs.len() >= state.capacity {
+            return Err(ServeError::QueueFull { capacity: state.capacity });
         }
         state.jobs.push_back(job);
         drop(state);
@@ -82,7 +86,7 @@ impl Queue {
             match gate.0.load(Ordering::Acquire) {
                 SHUT => return None,
                 NOT_YET => {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state = self.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
                     continue;
                 }
                 _ => {}
@@ -124,11 +128,30 @@ impl Queue {
         self.turn(gate, SHUT);
     }
 
+    /// The one step in which the queue changes hands: who waits behind the first gate ends, who waits behind the second begins.
+    ///
+    /// What waits is untouched; a queue that refused jobs takes them again.
+    pub(super) fn hand_over(&self, from: Option<&Gate>, to: &Gate, capacity: usize) {
+        let mut state = self.lock();
+        if let Some(from) = from {
+            from.0.store(SHUT, Ordering::Release);
+        }
+        to.0.store(OPEN, Ordering::Release);
+        state.capacity = capacity;
+        state.refusing = None;
+        self.wake();
+    }
+
     fn turn(&self, gate: &Gate, to: u8) {
         // Under the lock: a worker that has looked at the gate and not yet begun to wait must not miss this.
         let _state = self.lock();
         gate.0.store(to, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         self.changed.notify_all();
+        self.turned.notify_all();
     }
 
     /// Refuses further jobs with this error; what waits is still served.
@@ -149,8 +172,9 @@ impl Queue {
     }
 
     pub(super) fn status(&self) -> QueueStatus {
-        let waiting = self.lock().jobs.len();
-        QueueStatus { remaining: self.capacity.saturating_sub(waiting), waiting }
+        let state = self.lock();
+        let waiting = state.jobs.len();
+        QueueStatus { remaining: state.capacity.saturating_sub(waiting), waiting }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -269,5 +293,60 @@ mod tests {
         let (waiting, _reply) = job(None);
         queue.push(waiting).unwrap();
         assert_eq!(queue.take(ONE, &open(&queue)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_queue_changes_hands_in_one_step() {
+        let queue = Arc::new(Queue::new(9));
+        let (old, new) = (Arc::new(open(&queue)), Arc::new(Gate::default()));
+        let worker = |gate: &Arc<Gate>| {
+            let (queue, gate) = (Arc::clone(&queue), Arc::clone(gate));
+            std::thread::spawn(move || queue.take(ONE, &gate).map(|jobs| jobs.len()))
+        };
+        let (of_old, of_new) = (worker(&old), worker(&new));
+        queue.hand_over(Some(&old), &new, 1);
+        assert_eq!(of_old.join().unwrap(), None);
+        let (first, _reply) = job(None);
+        queue.push(first).unwrap();
+        assert_eq!(of_new.join().unwrap(), Some(1));
+        assert_eq!(queue.status().remaining, 1);
+    }
+
+    #[test]
+    fn a_job_wakes_one_who_may_take_it() {
+        let queue = Arc::new(Queue::new(9));
+        let closed: Vec<_> = (0..3).map(|_| Arc::new(Gate::default())).collect();
+        let take = |gate: &Arc<Gate>, queue: &Arc<Queue>| {
+            let (queue, gate) = (Arc::clone(queue), Arc::clone(gate));
+            std::thread::spawn(move || queue.take(ONE, &gate).map(|jobs| jobs.len()))
+        };
+        let waiting: Vec<_> = closed.iter().map(|gate| take(gate, &queue)).collect();
+        let (served, heard) = std::sync::mpsc::channel();
+        let gate = Arc::new(open(&queue));
+        let worker = {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || while queue.take(ONE, &gate).is_some_and(|_| served.send(()).is_ok()) {})
+        };
+        for _ in 0..100 {
+            let (one, _reply) = job(None);
+            queue.push(one).unwrap();
+            // Were it passed to a worker behind a closed gate, nobody would take it.
+            heard.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+        queue.close(ServeError::ShuttingDown);
+        worker.join().unwrap();
+        closed.iter().for_each(|gate| queue.shut_gate(gate));
+        waiting.into_iter().for_each(|worker| assert_eq!(worker.join().unwrap(), None));
+    }
+
+    #[test]
+    fn a_queue_that_refused_takes_jobs_from_the_next_generation_on() {
+        let queue = Queue::new(9);
+        queue.refuse_all(&ServeError::NoWorker);
+        let gate = Gate::default();
+        queue.hand_over(None, &gate, 9);
+        let (waiting, _reply) = job(None);
+        queue.push(waiting).unwrap();
+        assert_eq!(queue.take(ONE, &gate).unwrap().len(), 1);
     }
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
-use std::sync::Condvar;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -19,8 +17,12 @@ use super::EndpointSettings;
 use super::LoadError;
 use super::Loader;
 use super::LookupError;
-use super::endpoint::EndpointSource;
+use super::Trigger;
+use super::loader::Alarm;
 use super::settings::Machine;
+use super::source::Source;
+use super::swap::Force;
+use super::swap::Next;
 use crate::archive::Package;
 use crate::config::ServerConfig;
 use crate::ids::ModelName;
@@ -33,10 +35,11 @@ pub struct Registry {
     /// Read without a lock by every request; replaced as a whole by the few that change it.
     models: ArcSwap<Models>,
     changing: Mutex<()>,
-    closed: Mutex<bool>,
-    closing: Condvar,
-    loader: Loader,
-    config: ServerConfig,
+    pub(super) alarm: mpsc::Sender<Alarm>,
+    /// Taken by the watchdog.
+    alarms: Mutex<mpsc::Receiver<Alarm>>,
+    pub(super) loader: Loader,
+    pub(super) config: ServerConfig,
     machine: Machine,
 }
 
@@ -50,14 +53,16 @@ struct Versions {
     endpoints: BTreeMap<ModelVersion, Arc<Endpoint>>,
 }
 
-/// A model to serve from the start.
+/// A model to be served.
 #[derive(Debug)]
-pub struct StartupModel {
+pub struct NewModel {
     /// `None` takes the manifest's name, or the file's.
     pub name: Option<ModelName>,
     /// The archive as the operator named it.
     pub url: String,
-    pub package: Package,
+    pub package: Arc<Package>,
+    /// Whether the server was started with it.
+    pub at_startup: bool,
 }
 
 /// Workers are looked after this often within the shortest response timeout.
@@ -69,12 +74,13 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 impl Registry {
     pub fn new(loader: Loader, config: ServerConfig, cores: usize) -> Self {
+        let (alarm, alarms) = mpsc::channel();
         let machine = Machine { cores, cuda_devices: loader.runtime.cuda_devices };
         Self {
             models: ArcSwap::default(),
             changing: Mutex::default(),
-            closed: Mutex::default(),
-            closing: Condvar::new(),
+            alarm,
+            alarms: Mutex::new(alarms),
             loader,
             config,
             machine,
@@ -115,7 +121,7 @@ impl Registry {
     }
 
     /// Takes a model in; it is `LOADING` until [`load_all`](Self::load_all) has dealt with it, and its requests wait meanwhile.
-    pub fn register(&self, model: StartupModel) -> Result<Arc<Endpoint>, LoadError> {
+    pub fn register(&self, model: NewModel) -> Result<Arc<Endpoint>, LoadError> {
         let package = model.package;
         let name = match model.name {
             Some(name) => name,
@@ -124,19 +130,8 @@ impl Registry {
                 None => package.default_name()?,
             },
         };
-        let version = ModelVersion::new(package.manifest.model.model_version.as_str());
-        for warning in package.config.iter().flat_map(|config| &config.warnings) {
-            tracing::warn!(model = %name, "{warning}");
-        }
-        let by_models = self.config.models.get(name.as_str()).and_then(|versions| versions.get(version.as_str()));
-        let archive = package.config.as_ref().map(|config| config.settings.clone()).unwrap_or_default();
-        let source = EndpointSource {
-            settings: EndpointSettings::resolve(&archive, by_models, &self.config, self.machine),
-            url: model.url,
-            name: name.clone(),
-            version: version.clone(),
-            package,
-        };
+        let version = package.version();
+        let source = self.source(&name, &version, model.url, package);
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut models = Models::clone(&self.models.load());
         let versions = models
@@ -145,7 +140,7 @@ impl Registry {
         if versions.endpoints.contains_key(&version) {
             return Err(LoadError::AlreadyServed { name, version });
         }
-        let endpoint = Arc::new(Endpoint::new(source, true, self.loader.metrics.clone()));
+        let endpoint = Arc::new(Endpoint::new(name, version.clone(), source, model.at_startup, self.metrics().clone()));
         versions.endpoints.insert(version, Arc::clone(&endpoint));
         self.models.store(Arc::new(models));
         Ok(endpoint)
@@ -178,42 +173,45 @@ impl Registry {
         });
     }
 
-    fn load(&self, endpoint: &Endpoint) {
-        let (model, version) = (endpoint.name(), endpoint.version());
-        let started = Instant::now();
-        match self.loader.load(endpoint) {
-            Ok(generation) => {
-                let workers = generation.workers().len();
-                tracing::info!(%model, %version, generation = %generation.id(), workers, device = %endpoint.settings().device, took = ?started.elapsed(), "model ready");
-                endpoint.publish(generation);
-            }
-            Err(error) => {
-                tracing::error!(%model, %version, %error, "model not served");
-                endpoint.fail(error.to_string());
-            }
-        }
+    fn load(&self, endpoint: &Arc<Endpoint>) {
+        let trigger = if endpoint.loaded_at_startup() { Trigger::Startup } else { Trigger::Archive };
+        let next = Next::OnDisk { source: Ok(endpoint.source()), force: Force::IfChanged };
+        // What went wrong is in the log and in describe.
+        let _ = self.swap(endpoint, next, trigger);
     }
 
-    /// Answers for handlers that hang and replaces workers that are gone, until the registry is closed. Blocks: call it on a thread of its own.
-    pub fn look_after_workers(&self) {
-        let mut closed = self.lock_closed();
-        while !*closed {
+    /// Answers for handlers that hang, replaces workers that are gone, and rolls back what panics, until the registry is closed. Blocks: call it on a thread of its own.
+    pub fn watch(self: &Arc<Self>) {
+        let alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
             let endpoints = self.endpoints();
             let shortest = endpoints.iter().map(|endpoint| endpoint.settings().response_timeout).min();
             let pause =
                 shortest.map_or(LONGEST_LOOK, |limit| limit / LOOKS_PER_TIMEOUT).clamp(SHORTEST_LOOK, LONGEST_LOOK);
-            closed = self.closing.wait_timeout(closed, pause).unwrap_or_else(PoisonError::into_inner).0;
-            if !*closed {
-                let now = Instant::now();
-                endpoints.iter().for_each(|endpoint| endpoint.look_after_workers(now));
+            match alarms.recv_timeout(pause) {
+                Ok(Alarm::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Ok(alarm) => self.answer(alarm),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let now = Instant::now();
+                    endpoints.iter().for_each(|endpoint| endpoint.look_after_workers(now));
+                }
             }
+        }
+    }
+
+    /// On a thread of its own, since it may take as long as a start.
+    fn answer(self: &Arc<Self>, alarm: Alarm) {
+        let registry = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("rollback".to_owned());
+        if let Err(error) = thread.spawn(move || registry.roll_back_panicking(&alarm)) {
+            tracing::error!(%error, "no thread for a rollback");
         }
     }
 
     /// Takes no further requests and waits until every one that was taken in is answered. Blocks.
     pub fn close(&self) {
-        *self.lock_closed() = true;
-        self.closing.notify_all();
+        // Without a watchdog there is nobody to tell.
+        let _ = self.alarm.send(Alarm::Close);
         let endpoints = self.endpoints();
         std::thread::scope(|scope| {
             for endpoint in &endpoints {
@@ -222,11 +220,23 @@ impl Registry {
         });
     }
 
-    fn lock_closed(&self) -> MutexGuard<'_, bool> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn source(
+        &self,
+        name: &ModelName,
+        version: &ModelVersion,
+        url: String,
+        package: Arc<Package>,
+    ) -> Source {
+        for warning in package.config.iter().flat_map(|config| &config.warnings) {
+            tracing::warn!(model = %name, "{warning}");
+        }
+        let by_models = self.config.models.get(name.as_str()).and_then(|versions| versions.get(version.as_str()));
+        let archive = package.config.as_ref().map(|config| config.settings.clone()).unwrap_or_default();
+        let settings = EndpointSettings::resolve(&archive, by_models, &self.config, self.machine);
+        Source { url, package, settings: Arc::new(settings) }
     }
 
-    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+    pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let models = self.models.load();
         models.values().flat_map(|versions| versions.endpoints.values().cloned()).collect()
     }

@@ -22,6 +22,8 @@ use super::batcher::BatchPolicy;
 use super::job::Job;
 use super::job::Reply;
 use super::job::ReplyTo;
+use super::loader::Alarm;
+use super::loader::Tally;
 use super::queue::Gate;
 use super::queue::Queue;
 use crate::ids::GenerationId;
@@ -38,13 +40,13 @@ pub(super) struct WorkerPlan {
     pub(super) model: ModelName,
     pub(super) version: ModelVersion,
     pub(super) generation: GenerationId,
-    pub(super) library: Arc<Library>,
     pub(super) handler: String,
     pub(super) context: ContextInfo,
     pub(super) services: Services,
     pub(super) policy: BatchPolicy,
     /// How long one call may take before its worker is replaced.
     pub(super) response_timeout: Duration,
+    pub(super) tally: Tally,
 }
 
 /// A thread at work, seen from outside.
@@ -89,6 +91,7 @@ struct InHand {
 /// The thread's own side.
 struct Work {
     plan: Arc<WorkerPlan>,
+    library: Arc<Library>,
     shared: Arc<Shared>,
     /// `None` after a panic, until a fresh one is made.
     instance: Option<LibraryInstance>,
@@ -107,6 +110,7 @@ impl Worker {
     pub(super) fn start(
         number: usize,
         plan: Arc<WorkerPlan>,
+        library: Arc<Library>,
         queue: Arc<Queue>,
         gate: Arc<Gate>,
         ready: mpsc::Sender<Result<(), NotMade>>,
@@ -120,9 +124,9 @@ impl Worker {
         let name = format!("{}-{number}", plan.model);
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let mut work = Work { plan, shared: of_thread, instance: None };
+            let mut work = Work { plan, library, shared: of_thread, instance: None };
             work.run(&queue, &gate, &ready);
-            // The object is dropped here, on the thread that made it.
+            // The object is dropped here, on the thread that made it, and then the thread's hold on its code.
         })?;
         Ok(Self { shared, thread })
     }
@@ -232,6 +236,8 @@ impl Work {
         let Some(batch) = self.shared.lock().take() else {
             return false;
         };
+        // Counted first: whoever has read an answer finds it counted.
+        self.plan.tally.entry.answered(batch.waiting.len());
         for (reply, (reply_to, queued)) in replies.into_iter().zip(batch.waiting) {
             reply_to.send(reply, queued);
         }
@@ -277,14 +283,32 @@ impl Work {
         }
         let instance =
             self.instance.as_mut().ok_or_else(|| HandlerError::new("there is no handler object; this is a bug"))?;
-        let _mode = InferenceMode::enter();
-        Ok(instance.handle(requests, &self.plan.services))
+        let called = {
+            let _mode = InferenceMode::enter();
+            instance.handle(requests, &self.plan.services)
+        };
+        match &called.1 {
+            Err(CallError::Panicked(_)) => self.count_panic(),
+            _ => self.plan.tally.entry.call_came_back(),
+        }
+        Ok(called)
+    }
+
+    /// Rings once in a row of panics, when it gets too long.
+    fn count_panic(&self) {
+        let plan = &self.plan;
+        let row = plan.tally.entry.call_panicked();
+        if plan.tally.panic_limit.is_some_and(|limit| row == u64::from(limit)) {
+            let (model, version) = (plan.model.clone(), plan.version.clone());
+            // A registry that is gone has nothing to roll back.
+            let _ = plan.tally.alarm.send(Alarm::Panics { model, version, generation: plan.generation });
+        }
     }
 
     fn make_instance(&mut self) -> Result<(), NotMade> {
         let plan = &self.plan;
         let _mode = InferenceMode::enter();
-        let mut instance = plan
+        let mut instance = self
             .library
             .instantiate(&plan.handler, &plan.services)
             .map_err(|error| HandlerError::new(error.to_string()))?;

@@ -19,6 +19,7 @@ use tch::Kind;
 use tch::Tensor;
 
 use super::Accelerators;
+use super::Footprint;
 use super::Model;
 use super::ModelError;
 use super::Runtime;
@@ -96,6 +97,22 @@ impl Model for TorchModel {
 
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
         self.raw.tensors(&mut |step| lend(&step, door, emit))
+    }
+
+    fn footprint(&self) -> Footprint {
+        let mut footprint = Footprint::default();
+        let counted = self.raw.tensors(&mut |step| {
+            // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
+            let tensor = unsafe { Tensor::clone_from_ptr(step.tensor.cast_mut().cast()) };
+            let size = tensor.f_kind().map_err(|error| error.to_string())?.elt_size_in_bytes();
+            footprint.tensors += 1;
+            footprint.bytes += (tensor.numel() * size) as u64;
+            footprint.address.get_or_insert(tensor.data_ptr() as usize);
+            Ok(())
+        });
+        // A tensor without storage of its own has no address; what was counted before it stands.
+        drop(counted);
+        footprint
     }
 }
 

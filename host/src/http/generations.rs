@@ -1,0 +1,228 @@
+//! Hot swap over HTTP: reload, roll back, and what became of each generation.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::http::Response;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::routing::post;
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Api;
+use super::error::ApiError;
+use super::management::Target;
+use super::reply;
+use crate::ids::Digest;
+use crate::serving::CodeRecord;
+use crate::serving::GenerationRecord;
+use crate::serving::ModelRecord;
+use crate::serving::Registry;
+use crate::serving::Residue;
+use crate::serving::SwapError;
+use crate::serving::Swapped;
+
+/// The answer to a reload or a rollback.
+#[derive(Debug, Serialize)]
+struct SwapReply {
+    /// `swapped`, or `unchanged` where what was asked for serves already.
+    status: &'static str,
+    generation: Value,
+}
+
+/// One generation.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GenerationDescription {
+    generation: u64,
+    state: &'static str,
+    /// `startup`, `library`, `archive`, `reload`, `rollback` or `panics`.
+    trigger: &'static str,
+    began: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published: Option<String>,
+    /// Why it was refused, or rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    requests: u64,
+    /// Of each step, in the order they were taken.
+    milliseconds: Map<String, Value>,
+    /// The digest of the archive's content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    library: Option<LibraryDescription>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<ModelDescription>,
+    /// What stayed of a retired one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loaded: Option<LoadedDescription>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LibraryDescription {
+    path: String,
+    digest: Digest,
+    handler: String,
+    sdk: String,
+    abi: String,
+    rustc: String,
+    target: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    libtorch: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ModelDescription {
+    file: String,
+    digest: Digest,
+    device: String,
+    tensors: usize,
+    bytes: u64,
+    /// Of the first weight: while it stays the same, the weights have not moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    /// Whether it was in memory before this generation.
+    was_resident: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LoadedDescription {
+    mapped_bytes: u64,
+    text: String,
+}
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/models/{model}/reload", post(reload))
+        .route("/models/{model}/{version}/reload", post(reload))
+        .route("/models/{model}/rollback", post(roll_back))
+        .route("/models/{model}/{version}/rollback", post(roll_back))
+        .route("/models/{model}/generations", get(list))
+        .route("/models/{model}/{version}/generations", get(list))
+}
+
+async fn reload(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
+    swap(api, target, Registry::reload).await
+}
+
+async fn roll_back(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
+    swap(api, target, Registry::roll_back).await
+}
+
+async fn swap(
+    api: Api,
+    target: Result<Path<Target>, PathRejection>,
+    verb: fn(&Registry, &str, Option<&str>) -> Result<Swapped, SwapError>,
+) -> Response<Body> {
+    let target = match target {
+        Ok(Path(target)) => target,
+        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
+    };
+    let registry = Arc::clone(&api.registry);
+    // It goes on even if the client hangs up meanwhile; no code of a plugin runs on that thread.
+    let swapped = tokio::task::spawn_blocking(move || verb(&registry, &target.model, target.version.as_deref())).await;
+    match swapped {
+        Ok(Ok(Swapped::Yes(record))) => {
+            let generation = serde_json::to_value(GenerationDescription::of(&record)).unwrap_or_default();
+            reply::json(StatusCode::OK, &SwapReply { status: "swapped", generation })
+        }
+        Ok(Ok(Swapped::Unchanged(generation))) => {
+            reply::json(StatusCode::OK, &SwapReply { status: "unchanged", generation: generation.0.into() })
+        }
+        Ok(Err(error)) => ApiError::from(error).into_response(),
+        Err(_) => ApiError::internal("the swap panicked; this is a bug").into_response(),
+    }
+}
+
+async fn list(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
+    let target = match target {
+        Ok(Path(target)) => target,
+        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
+    };
+    match api.registry.find(&target.model, target.version.as_deref()) {
+        Ok(endpoint) => {
+            let generations: Vec<_> = endpoint.generations().iter().map(GenerationDescription::of).collect();
+            reply::json(StatusCode::OK, &generations)
+        }
+        Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+// === impl GenerationDescription ===
+
+impl GenerationDescription {
+    fn of(record: &GenerationRecord) -> Self {
+        Self {
+            generation: record.id.0,
+            state: record.state.as_str(),
+            trigger: record.trigger.as_str(),
+            began: time_of(record.began),
+            published: record.published.map(time_of),
+            reason: record.reason.clone(),
+            requests: record.requests,
+            milliseconds: record
+                .steps
+                .iter()
+                .map(|(step, time)| (step.as_str().to_owned(), (time.as_secs_f64() * 1000.0).into()))
+                .collect(),
+            package: record.package,
+            library: record.code.as_ref().map(LibraryDescription::of),
+            model: record.model.as_ref().map(ModelDescription::of),
+            loaded: record.residue.as_ref().map(LoadedDescription::of),
+        }
+    }
+}
+
+impl LibraryDescription {
+    fn of(code: &CodeRecord) -> Self {
+        let note = &code.note;
+        Self {
+            path: code.library.display().to_string(),
+            digest: code.digest,
+            handler: code.handler.clone(),
+            sdk: note.sdk.clone(),
+            abi: format!("{}.{}", note.abi.0, note.abi.1),
+            rustc: note.rustc.clone(),
+            target: note.target.clone(),
+            libtorch: note.libtorch.clone(),
+        }
+    }
+}
+
+impl ModelDescription {
+    fn of(model: &ModelRecord) -> Self {
+        Self {
+            file: model.file.clone(),
+            digest: model.digest,
+            device: model.device.to_string(),
+            tensors: model.footprint.tensors,
+            bytes: model.footprint.bytes,
+            address: model.footprint.address.map(|address| format!("{address:#x}")),
+            was_resident: model.was_resident,
+        }
+    }
+}
+
+impl LoadedDescription {
+    fn of(residue: &Residue) -> Self {
+        Self { mapped_bytes: residue.bytes(), text: residue.to_string() }
+    }
+}
+
+fn time_of(time: SystemTime) -> String {
+    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,151 @@
+//! What may be asked of the registry while it serves: to look again at files, to go back, to take in what is new.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Endpoint;
+use super::LoadError;
+use super::NewModel;
+use super::Registry;
+use super::SwapError;
+use super::Swapped;
+use super::Trigger;
+use super::source::Source;
+use super::swap::Force;
+use super::swap::Next;
+use crate::archive::Package;
+use crate::ids::ModelName;
+use crate::ids::ModelVersion;
+use crate::metrics::InMemory;
+use crate::plugin::mapped;
+
+impl Registry {
+    /// Makes a new generation from what lies on disk, even if nothing has changed. Blocks until it serves or is refused.
+    pub fn reload(&self, name: &str, version: Option<&str>) -> Result<Swapped, SwapError> {
+        let endpoint = self.find(name, version)?;
+        let source = self.look_again(&endpoint);
+        self.swap(&endpoint, Next::OnDisk { source, force: Force::Always }, Trigger::Reload)
+    }
+
+    /// Goes back to what has served before, from the copies that were kept of it. Blocks until it serves or is refused.
+    pub fn roll_back(&self, name: &str, version: Option<&str>) -> Result<Swapped, SwapError> {
+        let endpoint = self.find(name, version)?;
+        self.swap(&endpoint, Next::Before, Trigger::Rollback)
+    }
+
+    /// A library has changed in the plugins path: the endpoint's handler is swapped if it comes from other bytes now. Blocks.
+    ///
+    /// What came of it is told to the log, describe and the metrics.
+    pub fn library_changed(&self, name: &ModelName, version: &ModelVersion) {
+        let Ok(endpoint) = self.find(name.as_str(), Some(version.as_str())) else { return };
+        let next = Next::OnDisk { source: Ok(endpoint.source()), force: Force::IfChanged };
+        self.tell(&endpoint, self.swap(&endpoint, next, Trigger::Library));
+    }
+
+    /// An archive that is served has changed: every endpoint that came from it is swapped if its content is another, and a version that wasn't there is added. Blocks.
+    ///
+    /// What came of it is told to the log, describe and the metrics.
+    pub fn archive_changed(&self, archive: &Path) {
+        let endpoints: Vec<_> =
+            self.endpoints().into_iter().filter(|endpoint| endpoint.source().path() == archive).collect();
+        let package = Package::open(archive, &self.loader.work_dir).map(Arc::new);
+        let package = match package {
+            Ok(package) => package,
+            Err(error) => {
+                let reason = error.to_string();
+                for endpoint in &endpoints {
+                    let source = Err(LoadError::ArchiveChanged { reason: reason.clone() });
+                    let next = Next::OnDisk { source, force: Force::IfChanged };
+                    self.tell(endpoint, self.swap(endpoint, next, Trigger::Archive));
+                }
+                return;
+            }
+        };
+        let version = package.version();
+        for endpoint in endpoints.iter().filter(|endpoint| *endpoint.version() == version) {
+            let source = self.source_like(endpoint, &package);
+            let next = Next::OnDisk { source: Ok(source), force: Force::IfChanged };
+            self.tell(endpoint, self.swap(endpoint, next, Trigger::Archive));
+        }
+        for endpoint in endpoints.iter().filter(|endpoint| *endpoint.version() != version) {
+            let (name, before) = (endpoint.name(), endpoint.version());
+            if self.find(name.as_str(), Some(version.as_str())).is_ok() {
+                continue;
+            }
+            tracing::info!(model = %name, %version, beside = %before, "the archive holds another version now; it is added, and the one before goes on serving");
+            let (url, package) = (endpoint.url(), Arc::clone(&package));
+            self.add(NewModel { name: Some(name.clone()), url, package, at_startup: false });
+        }
+    }
+
+    /// Takes an archive in that nobody serves yet, and loads it. Blocks.
+    ///
+    /// What came of it is told to the log, describe and the metrics.
+    pub fn archive_added(&self, archive: &Path, name: Option<ModelName>, url: String) {
+        match Package::open(archive, &self.loader.work_dir) {
+            Ok(package) => self.add(NewModel { name, url, package: Arc::new(package), at_startup: false }),
+            Err(error) => tracing::error!(%url, %error, "failed to load model"),
+        }
+    }
+
+    /// Everything in Prometheus's text format, with what is in memory now.
+    pub fn exposition(&self) -> Result<Vec<u8>, String> {
+        let mapped = mapped(&self.loader.libraries);
+        let swaps = self.metrics().swaps();
+        swaps.set_in_memory(InMemory {
+            libraries: mapped.libraries,
+            library_bytes: mapped.bytes,
+            models: self.loader.models.resident(),
+            model_loads: self.loader.models.loads(),
+        });
+        for endpoint in self.endpoints() {
+            for (state, count) in endpoint.generations_by_state() {
+                swaps.set_generations(endpoint.name(), endpoint.version(), state.as_str(), count);
+            }
+        }
+        self.metrics().exposition().map_err(|error| error.to_string())
+    }
+
+    fn add(&self, model: NewModel) {
+        let url = model.url.clone();
+        match self.register(model) {
+            Ok(endpoint) => self.load_all(&[endpoint]),
+            Err(error) => tracing::error!(%url, %error, "failed to load model"),
+        }
+    }
+
+    /// The endpoint's archive as it lies on disk now; the one that was opened where it is gone.
+    fn look_again(&self, endpoint: &Endpoint) -> Result<Arc<Source>, LoadError> {
+        let source = endpoint.source();
+        if !source.path().exists() {
+            return Ok(source);
+        }
+        let package = Arc::new(Package::open(source.path(), &self.loader.work_dir)?);
+        if package.version() != *endpoint.version() {
+            return Err(LoadError::OtherVersion {
+                archive: source.path().to_owned(),
+                found: package.version(),
+                version: endpoint.version().clone(),
+            });
+        }
+        Ok(self.source_like(endpoint, &package))
+    }
+
+    /// The endpoint's own source where the package holds the same, so that nothing is kept twice.
+    fn source_like(&self, endpoint: &Endpoint, package: &Arc<Package>) -> Arc<Source> {
+        let source = endpoint.source();
+        if source.package.digest == package.digest {
+            return source;
+        }
+        Arc::new(self.source(endpoint.name(), endpoint.version(), endpoint.url(), Arc::clone(package)))
+    }
+
+    /// What isn't in the log yet.
+    fn tell(&self, endpoint: &Endpoint, result: Result<Swapped, SwapError>) {
+        let (model, version) = (endpoint.name(), endpoint.version());
+        if let Ok(Swapped::Unchanged(generation)) = result {
+            self.metrics().swaps().swap_ended(model, version, "unchanged");
+            tracing::info!(%model, %version, %generation, "a file was written, and holds what is served already");
+        }
+    }
+}
