@@ -36,6 +36,7 @@ fn each_fault_is_refused_in_one_line_with_the_file_and_the_remedy() {
         ("panics-in-initialize", &["initialize failed: panicked: no time for this"]),
         ("segfaults-in-initialize", &["signal 11 (segmentation fault) in initialize"]),
         ("segfaults-at-load", &["signal 11 (segmentation fault) in opening the library"]),
+        ("cant-open-twice", &["signal 6 (abort) in opening it a second time"]),
         ("kills-itself", &["signal 9", "in initialize"]),
         ("loops-in-initialize", &["initialize took longer than 2s and was stopped"]),
         ("fails-self-test", &["self_test failed: two and two gave five"]),

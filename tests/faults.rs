@@ -9,7 +9,7 @@ use crate::support::fixture;
 use crate::support::says;
 
 /// Fixtures that never come to serve, with what is said of them: what is wrong, and what to do.
-const NEVER_SERVED: [(&str, &[&str]); 15] = [
+const NEVER_SERVED: [(&str, &[&str]); 16] = [
     (
         "not-a-plugin",
         &[
@@ -43,6 +43,13 @@ const NEVER_SERVED: [(&str, &[&str]); 15] = [
     (
         "segfaults-at-load",
         &["was killed by signal 11 (segmentation fault) in opening the library", "the server itself is unharmed"],
+    ),
+    (
+        "cant-open-twice",
+        &[
+            "was killed by signal 6 (abort) in opening it a second time (as a swap does)",
+            "the server itself is unharmed",
+        ],
     ),
     ("kills-itself", &["was killed by signal 9", "in initialize", "the server itself is unharmed"]),
     ("loops-in-initialize", &["initialize took longer than 2s and was stopped", "raise startupTimeout"]),

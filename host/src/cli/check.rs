@@ -86,6 +86,9 @@ fn check(args: &CheckArgs) -> anyhow::Result<Vec<String>> {
     describe(&file);
     judge(&file, &HostBuild::current()).map_err(|refusal| PluginError::Refused { path: file.path.clone(), refusal })?;
     println!("{:<12}ok: fits this host", "note");
+    for warning in file.warnings() {
+        println!("{:<12}it {warning}", "warning");
+    }
     let handlers = match &args.handler {
         Some(name) => vec![file.handler(name)?.to_owned()],
         None => file.handler_names(),

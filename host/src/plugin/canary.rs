@@ -1,6 +1,6 @@
 //! The trial of a library in a process of its own: what kills it there leaves the server alone.
 //!
-//! The server starts its own program as a child that opens the library, checks the layout in full, makes the handler, initialises it, runs its self-test and drops it.
+//! The server starts its own program as a child that opens the library, checks the layout in full, makes the handler, initialises it, runs its self-test, drops it, and opens the library once more as a swap would.
 //! Orders and reports travel over a socket that is the child's standard input at first: whatever the library prints goes elsewhere, and can't be taken for a verdict.
 
 use std::collections::HashSet;
@@ -46,6 +46,7 @@ pub enum Step {
     Initialize,
     SelfTest,
     Drop,
+    OpenAgain,
 }
 
 /// What is to be tried.
@@ -70,6 +71,8 @@ pub struct Canary {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
     pub(super) library: PathBuf,
+    /// The same bytes in another file.
+    pub(super) again: PathBuf,
     pub(super) request: CanaryRequest,
 }
 
@@ -118,7 +121,9 @@ impl Canary {
         if self.passed().contains(&key) {
             return Ok(());
         }
-        let orders = Orders { library: staged.path().to_owned(), request: request.clone() };
+        let again = staged.again()?;
+        let (library, again_path) = (staged.path().to_owned(), again.path().to_owned());
+        let orders = Orders { library, again: again_path, request: request.clone() };
         let mut orders = serde_json::to_vec(&orders).map_err(|error| unavailable(error.to_string()))?;
         orders.push(b'\n');
         let trial = Trial::start(&self.program, limit).map_err(|error| unavailable(error.to_string()))?;
@@ -313,6 +318,7 @@ impl fmt::Display for Step {
             Self::Initialize => "initialize",
             Self::SelfTest => "self_test",
             Self::Drop => "dropping the handler",
+            Self::OpenAgain => "opening it a second time (as a swap does)",
         })
     }
 }

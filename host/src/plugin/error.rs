@@ -125,6 +125,16 @@ pub enum Refusal {
         "needs {library}, a second OpenMP runtime beside libtorch's libgomp, and the two abort or hang in one process: link it without {library}"
     )]
     SecondOpenMp { library: String },
+
+    #[error(
+        "takes thread-local storage from the loader's reserve (DF_STATIC_TLS), which a few swaps would use up: build what is C or C++ in it without -ftls-model=initial-exec, jemalloc with its feature disable_initial_exec_tls"
+    )]
+    StaticTls,
+
+    #[error(
+        "registers operators with libtorch (TORCH_LIBRARY), which a process can do once, so that its second generation would abort the server: put the operators into a library of their own that is loaded once, as by LD_PRELOAD"
+    )]
+    RegistersOperators,
 }
 
 fn remedy(plugin: (u32, u32), host: (u32, u32)) -> String {

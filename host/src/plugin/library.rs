@@ -91,6 +91,11 @@ impl Library {
         Self::map(path, path, Check::Layout)
     }
 
+    /// Opens another copy of what is open already, as a swap does.
+    pub(super) fn open_again_for_trial(path: &Path) -> Result<Self, PluginError> {
+        Self::map(path, path, Check::AlreadyPassed)
+    }
+
     fn map(path: &Path, source: &Path, check: Check) -> Result<Self, PluginError> {
         let fail = |reason: String| PluginError::Open { path: source.to_owned(), reason };
         let code = Code::open(path).map_err(|error| fail(error.to_string()))?;

@@ -15,6 +15,8 @@ mod request;
 mod residue;
 mod services;
 mod stage;
+#[cfg(test)]
+mod testing;
 mod trial;
 
 pub use canary::Canary;
@@ -29,6 +31,7 @@ pub use library::Library;
 pub use library::LibraryInstance;
 pub use mapping::Mapped;
 pub use mapping::mapped;
+pub use note::Demands;
 pub use note::LibraryFile;
 pub use request::Field;
 pub use request::Request;

@@ -29,14 +29,29 @@ use super::StagedLibrary;
 pub struct LibraryFile {
     pub path: PathBuf,
     pub note: Note,
-    /// The libraries it asks the loader for.
-    pub needed: Vec<String>,
+    pub demands: Demands,
     /// Whether it exports the symbol by which a host enters it.
     pub has_root: bool,
 }
 
 /// The section in which nvcc puts what it compiled.
 const CUDA_CODE: &str = ".nv_fatbin";
+
+/// What a library asks of the loader and of the libraries that it shares with others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Demands {
+    /// The libraries that are to be loaded with it.
+    pub needed: Vec<String>,
+    /// Where they are looked for first.
+    pub search_path: Option<String>,
+    /// Whether it takes from the loader's small reserve of thread-local storage.
+    pub static_tls: bool,
+    /// Whether it adds operators to libtorch's table.
+    pub registers_operators: bool,
+}
+
+/// How the names of the constructor of `torch::Library` begin, which every registration of operators calls.
+const OPERATORS: [&str; 2] = ["_ZN5torch7LibraryC1E", "_ZN5torch7LibraryC2E"];
 
 // === impl LibraryFile ===
 
@@ -81,7 +96,7 @@ impl LibraryFile {
             .map_err(|error| Refusal::BadNote { reason: error.to_string() })?;
         let has_root =
             elf.dynamic_symbols().any(|symbol| symbol.is_definition() && symbol.name() == Ok(ROOT_MODULE_LOADER_NAME));
-        Ok(Self { path: path.to_owned(), note, needed: needed(&elf).map_err(broken)?, has_root })
+        Ok(Self { path: path.to_owned(), note, demands: Demands::of(&elf).map_err(broken)?, has_root })
     }
 
     /// The names of its handlers.
@@ -113,19 +128,79 @@ fn is_elf(mut file: &File) -> bool {
     file.rewind().and_then(|()| file.read_exact(&mut magic)).is_ok() && magic == elf::ELFMAG
 }
 
-fn needed<'data, R: object::ReadRef<'data>>(
-    elf: &ElfFile64<'data, object::Endianness, R>,
-) -> Result<Vec<String>, object::Error> {
-    let (endian, data) = (elf.endian(), elf.data());
-    let sections = elf.elf_header().sections(endian, data)?;
-    let Some((entries, link)) = sections.dynamic(endian, data)? else {
-        return Ok(Vec::new());
-    };
-    let strings = sections.strings(endian, data, link)?;
-    entries
-        .iter()
-        .take_while(|entry| entry.d_tag(endian) != elf::DT_NULL)
-        .filter(|entry| entry.d_tag(endian) == elf::DT_NEEDED)
-        .map(|entry| Ok(String::from_utf8_lossy(entry.string(endian, strings)?).into_owned()))
-        .collect()
+// === impl Demands ===
+
+impl Demands {
+    fn of<'data, R: object::ReadRef<'data>>(
+        elf: &ElfFile64<'data, object::Endianness, R>,
+    ) -> Result<Self, object::Error> {
+        let mut demands = Self {
+            registers_operators: elf.dynamic_symbols().any(|symbol| {
+                let name = symbol.name().unwrap_or_default();
+                symbol.is_undefined() && OPERATORS.iter().any(|start| name.starts_with(start))
+            }),
+            ..Self::default()
+        };
+        let (endian, data) = (elf.endian(), elf.data());
+        let sections = elf.elf_header().sections(endian, data)?;
+        let Some((entries, link)) = sections.dynamic(endian, data)? else {
+            return Ok(demands);
+        };
+        let strings = sections.strings(endian, data, link)?;
+        for entry in entries.iter().take_while(|entry| entry.d_tag(endian) != elf::DT_NULL) {
+            let text = || Ok(String::from_utf8_lossy(entry.string(endian, strings)?).into_owned());
+            match entry.d_tag(endian) {
+                elf::DT_NEEDED => demands.needed.push(text()?),
+                elf::DT_RUNPATH | elf::DT_RPATH => demands.search_path = Some(text()?),
+                elf::DT_FLAGS => demands.static_tls = entry.d_val(endian) & elf::DF_STATIC_TLS.0 != 0,
+                _ => {}
+            }
+        }
+        Ok(demands)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::testing::compile;
+
+    fn demands(path: &Path) -> Demands {
+        let file = File::open(path).unwrap();
+        let cache = ReadCache::new(&file);
+        Demands::of(&ElfFile64::parse(&cache).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_thread_local_storage_of_the_reserve_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = "static __thread int count; int *counter(void) { return &count; }";
+        let reserve = compile(folder.path(), "reserve", source, &["-ftls-model=initial-exec"]);
+        let own = compile(folder.path(), "own", source, &["-ftls-model=global-dynamic"]);
+        assert!(demands(&reserve).static_tls);
+        assert!(!demands(&own).static_tls);
+    }
+
+    #[test]
+    fn a_registration_of_operators_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let calls = |symbol: &str| format!("void other(void) __asm__(\"{symbol}\"); void call(void) {{ other(); }}");
+        // The names in libtorch 2.11 are longer: the types of what the constructor is given follow.
+        let registers = calls("_ZN5torch7LibraryC1ENS0_4KindEPKcj");
+        let only_calls = calls("_ZN5torch7Library5resetEv");
+        assert!(demands(&compile(folder.path(), "registers", &registers, &[])).registers_operators);
+        assert!(!demands(&compile(folder.path(), "calls", &only_calls, &[])).registers_operators);
+    }
+
+    #[test]
+    fn what_is_to_be_loaded_with_it_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        compile(folder.path(), "other", "int other(void) { return 1; }", &[]);
+        let place = format!("-L{}", folder.path().display());
+        let source = "int other(void); int call(void) { return other(); }";
+        let library = compile(folder.path(), "x", source, &[&place, "-lother", "-Wl,-rpath,$ORIGIN"]);
+        let demands = demands(&library);
+        assert!(demands.needed.iter().any(|name| name == "libother.so"), "{demands:?}");
+        assert_eq!(demands.search_path.as_deref(), Some("$ORIGIN"));
+    }
 }

@@ -22,9 +22,8 @@ use crate::ids::Digest;
 /// The folder of the copies, removed with all it holds when the last user is gone.
 #[derive(Debug, Clone)]
 pub struct LibraryStore {
+    /// Its path has no links, as the kernel lists it.
     folder: Arc<tempfile::TempDir>,
-    /// Without links, as the kernel lists it.
-    path: PathBuf,
     next: Arc<AtomicU64>,
 }
 
@@ -36,7 +35,7 @@ pub struct StagedLibrary {
     digest: Digest,
     /// Whether it was opened, and not proven gone since.
     opened: AtomicBool,
-    _folder: Arc<tempfile::TempDir>,
+    store: LibraryStore,
 }
 
 // === impl LibraryStore ===
@@ -44,15 +43,14 @@ pub struct StagedLibrary {
 impl LibraryStore {
     /// Makes a private folder below `parent`.
     pub fn new(parent: &Path) -> Result<Self, PluginError> {
-        let folder = tempfile::Builder::new().prefix("libraries-").tempdir_in(parent);
         let fail =
             |cause| PluginError::Io { what: "make a folder for private copies in", path: parent.to_owned(), cause };
-        let folder = folder.map_err(fail)?;
+        let place = parent.canonicalize().map_err(fail)?;
+        let folder = tempfile::Builder::new().prefix("libraries-").tempdir_in(place).map_err(fail)?;
         if !allows_execution(folder.path()).map_err(fail)? {
             return Err(PluginError::NoExecution { path: parent.to_owned() });
         }
-        let path = folder.path().canonicalize().map_err(fail)?;
-        Ok(Self { folder: Arc::new(folder), path, next: Arc::new(AtomicU64::new(1)) })
+        Ok(Self { folder: Arc::new(folder), next: Arc::new(AtomicU64::new(1)) })
     }
 
     /// Copies a library, and tells its digest, which is that of the copy.
@@ -66,7 +64,7 @@ impl LibraryStore {
     }
 
     pub(super) fn folder(&self) -> &Path {
-        &self.path
+        self.folder.path()
     }
 
     /// The name tells people what the file is, and the number makes it one that was never used.
@@ -76,12 +74,12 @@ impl LibraryStore {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = std::process::id();
         // The digest is known when all is written.
-        let part = self.path.join(format!("{stem}-{id}-{number}.part"));
+        let part = self.folder().join(format!("{stem}-{id}-{number}.part"));
         let digest = copy(from, &part).map_err(fail)?;
-        let path = self.path.join(format!("{stem}-{}-{id}-{number}.so", digest.short()));
+        let path = self.folder().join(format!("{stem}-{}-{id}-{number}.so", digest.short()));
         fs::rename(&part, &path).map_err(fail)?;
         let source = source.to_owned();
-        Ok(StagedLibrary { path, source, digest, opened: AtomicBool::new(false), _folder: Arc::clone(&self.folder) })
+        Ok(StagedLibrary { path, source, digest, opened: AtomicBool::new(false), store: self.clone() })
     }
 }
 
@@ -105,6 +103,11 @@ impl StagedLibrary {
 
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// A copy of the copy, in the same folder.
+    pub(super) fn again(&self) -> Result<Self, PluginError> {
+        self.store.stage_again(self)
     }
 
     /// The bytes of it that are mapped now, as far as /proc tells.

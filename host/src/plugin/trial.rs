@@ -99,7 +99,15 @@ fn try_out(orders: &Orders, socket: &UnixStream) -> anyhow::Result<Report> {
     }
     begin(Step::Drop)?;
     drop(instance);
-    Ok(Report::Passed)
+    begin(Step::OpenAgain)?;
+    // Beside the first, which stays: what can be there only once in a process shows now.
+    match Library::open_again_for_trial(&orders.again) {
+        Ok(_) => Ok(Report::Passed),
+        Err(PluginError::Open { reason, .. } | PluginError::Layout { reason, .. }) => {
+            Ok(Report::Failed { step: Step::OpenAgain, reason })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A second copy of a model may not fit on a GPU, and opening CUDA takes longer than most trials.

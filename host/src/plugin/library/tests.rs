@@ -2,12 +2,12 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::time::Duration;
 
 use super::*;
 use crate::plugin::LibraryStore;
 use crate::plugin::mapped;
+use crate::plugin::testing::compile;
 
 const PLAIN: &str = "int answer(int number) { return number + 1; }";
 
@@ -57,14 +57,8 @@ struct Case {
 impl Case {
     fn new(source: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (text, library) = (folder.path().join("libcase.c"), folder.path().join("libcase.so"));
-        std::fs::write(&text, source).unwrap();
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&library).arg(&text).args(flags);
-        let output = compiler.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let store = LibraryStore::new(folder.path()).unwrap();
-        let staged = store.stage(&library).unwrap();
+        let staged = store.stage(&compile(folder.path(), "case", source, flags)).unwrap();
         assert!(!staged.set_opened());
         let code = Code::open(staged.path()).unwrap();
         Self { store, code, _folder: folder }
