@@ -15,9 +15,66 @@ use crate::Value;
 /// A handler without a model writes [`handle`](Self::handle) alone.
 ///
 /// Every worker has an object of its own, made, called and dropped on that worker's thread: nothing here needs to be `Send` or `Sync`, and a `RefCell` is enough for state.
-/// A panic is caught, answered as an error of the requests it concerns, and the object is replaced by a fresh one.
+/// A panic is caught, answered as an error of the requests it concerns, and the object is replaced by a fresh one, without the state of the first.
+///
+/// # State that survives a swap
+///
+/// When a handler is swapped, new objects take the place of the old ones and start afresh, and so do caches and counters.
+/// A handler that has a [`STATE_VERSION`](Self::STATE_VERSION) hands them over, as bytes:
+///
+/// ```
+/// use std::cell::Cell;
+///
+/// use handler_sdk::prelude::*;
+/// use handler_sdk::testing::{Host, Request as Sent};
+///
+/// /// Counts the requests of its life, and of the lives before.
+/// #[derive(Default)]
+/// struct Counter(Cell<u64>);
+///
+/// impl Handler for Counter {
+///     const STATE_VERSION: Option<u32> = Some(1);
+///
+///     fn export_state(&self, _: &Context) -> Result<Vec<u8>> {
+///         Ok(self.0.get().to_le_bytes().to_vec())
+///     }
+///
+///     fn import_state(&mut self, version: u32, state: &[u8], _: &Context) -> Result<()> {
+///         if version != 1 {
+///             return Err(Error::new(format!("Counter reads state of version 1, this one is {version}")));
+///         }
+///         // Added to what is there: where workers became fewer, several old objects hand their state to this one.
+///         self.0.set(self.0.get() + u64::from_le_bytes(state.try_into()?));
+///         Ok(())
+///     }
+///
+///     fn handle(&self, batch: &Batch, _: &Context) -> Result<Vec<Response>> {
+///         let count = |_| {
+///             self.0.set(self.0.get() + 1);
+///             Response::text(self.0.get().to_string())
+///         };
+///         Ok(batch.iter().map(count).collect())
+///     }
+/// }
+///
+/// let mut old = Host::new().start::<Counter>()?;
+/// old.predict(Sent::body("one"))?;
+/// let (version, state) = old.export_state()?;
+/// let mut new = Host::new().state(version, state).start::<Counter>()?;
+/// assert_eq!(new.predict(Sent::body("two"))?.body, b"2");
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// The server pauses the endpoint's queue between the old objects' last batch and the new objects' first: requests wait, none is lost, and none is answered from a state that has been handed over already.
+/// They wait for as long as the state is written and read, so keep it small.
+/// State passes only where both the old and the new code have a `STATE_VERSION`; else the new objects start afresh.
 #[allow(unused_variables)] // The defaults show the names that authors see in their editors.
 pub trait Handler: Default + 'static {
+    /// The version of what [`export_state`](Self::export_state) writes; `None`, the default, hands nothing over.
+    ///
+    /// Raise it when the bytes change their form: the new code learns from it which code wrote them.
+    const STATE_VERSION: Option<u32> = None;
+
     /// Called once, before any request: reads files of the archive, builds a network on the host's weights.
     ///
     /// An error keeps the handler from serving; its text is shown to the operator.
@@ -61,6 +118,21 @@ pub trait Handler: Default + 'static {
     /// `Err` fails every request of the batch; for one alone, put `Response::from(error)` in its place.
     fn handle(&self, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
         three_steps(self, batch, context)
+    }
+
+    /// Called when a swap takes this object's place, after its last batch: the state, for an object of the new code.
+    ///
+    /// An error refuses the swap, and so may the new code: then this object goes on, so leave the state as it is.
+    fn export_state(&self, context: &Context) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    /// Called on an initialised object that has passed its self-test, before its first request: once for each old object whose state is handed to it, which is several times where the workers became fewer, and not at all where they became more.
+    ///
+    /// `version` is the old code's `STATE_VERSION`, whatever the new code's is: what this code can't read it refuses, or leaves and starts afresh.
+    /// An error refuses the swap: the old code goes on with its state, and the operator reads the text.
+    fn import_state(&mut self, version: u32, state: &[u8], context: &Context) -> Result<()> {
+        Ok(())
     }
 }
 

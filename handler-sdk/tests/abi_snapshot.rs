@@ -24,6 +24,7 @@ use handler_sdk::abi::ABI_VERSION;
 use handler_sdk::abi::SDK_VERSION;
 use handler_sdk::abi::note;
 use handler_sdk::abi::raw::RawPluginRef;
+use handler_sdk::abi::raw::RawStateVersion;
 use handler_sdk::abi::raw::WHOLE_CALL;
 use serde_json::Value;
 
@@ -64,7 +65,17 @@ fn the_boundary_moves_only_with_its_snapshot_and_its_changelog() {
 fn a_changed_boundary_shows() {
     let text = boundary();
     // Reached through the root, through a table, through a function's parameter, and through a field of that.
-    for part in ["RawPlugin", "RawHandler", "RawBatch", "RawRequest", "RawField", "RawSink", "RawEvent", "RawMetric"] {
+    for part in [
+        "RawPlugin",
+        "RawHandler",
+        "RawBatch",
+        "RawRequest",
+        "RawField",
+        "RawSink",
+        "RawEvent",
+        "RawMetric",
+        "RawByteSink",
+    ] {
         let line = text.lines().find(|line| line.starts_with(&format!("type {part}")));
         assert!(line.is_some_and(|line| line.contains("size")), "{part} is missing:\n{text}");
     }
@@ -103,6 +114,9 @@ fn boundary() -> String {
     }
     for kind in [MetricKind::Counter, MetricKind::Gauge, MetricKind::Histogram] {
         writeln!(text, "metric kind {} = {kind:?}", kind as u8).unwrap();
+    }
+    for version in [None, Some(0), Some(u32::MAX)] {
+        writeln!(text, "state version {version:?} = {:?}", RawStateVersion::new(version)).unwrap();
     }
     // What `initialize` is told crosses as JSON.
     let context = ContextInfo {

@@ -11,6 +11,7 @@ use abi_stable::std_types::RSlice;
 use abi_stable::std_types::RStr;
 
 use super::raw::RawBatch;
+use super::raw::RawByteSink;
 use super::raw::RawCall;
 use super::raw::RawFailure;
 use super::raw::RawHandler;
@@ -18,6 +19,7 @@ use super::raw::RawHandlerRef;
 use super::raw::RawInstance;
 use super::raw::RawPair;
 use super::raw::RawResponse;
+use super::raw::RawStateVersion;
 use super::raw::RawStatus;
 use super::raw::RawVerb;
 use super::raw::WHOLE_CALL;
@@ -53,6 +55,9 @@ impl<H: Handler> Glue<H> {
             self_test: Self::self_test,
             handle: Self::handle,
             destroy: Self::destroy,
+            state_version: RawStateVersion::new(H::STATE_VERSION),
+            export_state: Self::export_state,
+            import_state: Self::import_state,
         });
     }
 
@@ -101,6 +106,22 @@ impl<H: Handler> Glue<H> {
         })
     }
 
+    extern "C" fn export_state(instance: RawInstance, call: RawCall, sink: RawByteSink) -> RawStatus {
+        guard(call, || {
+            let (handler, context) = Self::initialized(instance)?;
+            let state = context.with_call(call, |context| handler.export_state(context))?;
+            (sink.0)(call.state, RSlice::from_slice(&state));
+            Ok(())
+        })
+    }
+
+    extern "C" fn import_state(instance: RawInstance, call: RawCall, version: u32, state: RSlice<'_, u8>) -> RawStatus {
+        guard(call, || {
+            let (handler, context) = Self::initialized(instance)?;
+            context.with_call(call, |context| handler.import_state(version, state.as_slice(), context))
+        })
+    }
+
     extern "C" fn destroy(instance: RawInstance, call: RawCall) -> RawStatus {
         guard(call, || {
             // SAFETY: the pointer comes from `create`, and the host calls `destroy` once, as the last call.
@@ -114,10 +135,10 @@ impl<H: Handler> Glue<H> {
         unsafe { &mut *instance.0.cast::<Object<H>>() }
     }
 
-    fn initialized<'a>(instance: RawInstance) -> Result<(&'a H, &'a Context)> {
+    fn initialized<'a>(instance: RawInstance) -> Result<(&'a mut H, &'a Context)> {
         let object = Self::object(instance);
         let context = object.context.as_ref().ok_or_else(|| Error::new("the handler was never initialised"))?;
-        Ok((&object.handler, context))
+        Ok((&mut object.handler, context))
     }
 }
 

@@ -10,6 +10,7 @@ use abi_stable::std_types::RSlice;
 use abi_stable::std_types::RStr;
 
 use super::raw::RawBatch;
+use super::raw::RawByteSink;
 use super::raw::RawCall;
 use super::raw::RawCallState;
 use super::raw::RawDoor;
@@ -24,6 +25,7 @@ use super::raw::RawInstance;
 use super::raw::RawMetric;
 use super::raw::RawResponse;
 use super::raw::RawSink;
+use super::raw::RawStateVersion;
 use super::raw::RawStatus;
 use super::raw::WHOLE_CALL;
 use crate::Error;
@@ -75,6 +77,8 @@ pub struct Instance {
 struct CallState<'a> {
     services: &'a dyn HostServices,
     outcomes: RefCell<Vec<Outcome>>,
+    /// What `export_state` gives.
+    exported: RefCell<Vec<u8>>,
     failure: RefCell<Option<Error>>,
 }
 
@@ -116,6 +120,33 @@ impl Instance {
         let state = CallState::new(services, batch.requests.len());
         let result = state.run(|call| self.handler.handle()(self.raw, call, batch));
         (state.outcomes.into_inner(), result)
+    }
+
+    /// The version of the state that this handler hands over; `None` where it hands none.
+    pub fn state_version(&self) -> Option<u32> {
+        self.handler.state_version().and_then(RawStateVersion::get)
+    }
+
+    /// The object's state, copied.
+    pub fn export_state(&mut self, services: &dyn HostServices) -> Result<Vec<u8>, CallError> {
+        let export_state = self.stateful(self.handler.export_state())?;
+        let state = CallState::new(services, 0);
+        state.run(|call| export_state(self.raw, call, RawByteSink(host_take)))?;
+        Ok(state.exported.into_inner())
+    }
+
+    /// Hands over a state that an object of this or another version has exported.
+    pub fn import_state(&mut self, version: u32, state: &[u8], services: &dyn HostServices) -> Result<(), CallError> {
+        let import_state = self.stateful(self.handler.import_state())?;
+        CallState::new(services, 0).run(|call| import_state(self.raw, call, version, RSlice::from_slice(state)))
+    }
+
+    /// A function that only handlers with a state have; the tables of the first plugins don't hold it.
+    fn stateful<F>(&self, function: Option<F>) -> Result<F, CallError> {
+        let function = function.filter(|_| self.state_version().is_some());
+        function.ok_or_else(|| {
+            CallError::Failed(Error::new("the handler takes part in no hand-over of state: it has no STATE_VERSION"))
+        })
     }
 }
 
@@ -164,7 +195,12 @@ impl<'a> CallState<'a> {
     }
 
     fn new(services: &'a dyn HostServices, requests: usize) -> Self {
-        Self { services, outcomes: RefCell::new(vec![None; requests]), failure: RefCell::new(None) }
+        Self {
+            services,
+            outcomes: RefCell::new(vec![None; requests]),
+            exported: RefCell::default(),
+            failure: RefCell::new(None),
+        }
     }
 
     fn run(&self, call: impl FnOnce(RawCall) -> RawStatus) -> Result<(), CallError> {
@@ -245,6 +281,10 @@ extern "C" fn host_forward(
 
 extern "C" fn host_weights(state: RawCallState, door: RawDoor, sink: RawSink) -> RawStatus {
     hand_over(state, sink, |services, emit| services.weights(door, emit))
+}
+
+extern "C" fn host_take(state: RawCallState, bytes: RSlice<'_, u8>) {
+    CallState::serve(state, (), |state| state.exported.borrow_mut().extend_from_slice(bytes.as_slice()));
 }
 
 fn hand_over(

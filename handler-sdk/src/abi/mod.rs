@@ -19,6 +19,9 @@ pub mod note;
 pub mod raw;
 pub(crate) mod values;
 
+#[cfg(test)]
+mod tests;
+
 /// The version of the boundary, `(major, minor)`.
 ///
 /// The major part changes when something that crosses changes its shape, the minor part when something is added.

@@ -28,6 +28,11 @@ pub struct RawVerb(pub u8);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi)]
 pub struct RawDoor(pub u8);
 
+/// The version of the state that a handler hands over at a swap, or none.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi)]
+pub struct RawStateVersion(pub u64);
+
 /// What a [`RawEvent`] announces.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi)]
@@ -55,6 +60,11 @@ pub struct RawSink {
     pub state: RawSinkState,
     pub emit: extern "C" fn(RawSinkState, &RawEvent<'_>),
 }
+
+/// The host's receiver of a handler's state: called with the state of the call, once for each piece, in order.
+#[repr(transparent)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct RawByteSink(pub extern "C" fn(RawCallState, bytes: RSlice<'_, u8>));
 
 /// What a plugin may use during one call.
 #[repr(C)]
@@ -175,6 +185,10 @@ pub struct RawHandler {
     pub handle: extern "C" fn(RawInstance, RawCall, &RawBatch<'_>) -> RawStatus,
     #[sabi(last_prefix_field)]
     pub destroy: extern "C" fn(RawInstance, RawCall) -> RawStatus,
+    pub state_version: RawStateVersion,
+    pub export_state: extern "C" fn(RawInstance, RawCall, RawByteSink) -> RawStatus,
+    /// The version is that of the handler which exported the state.
+    pub import_state: extern "C" fn(RawInstance, RawCall, version: u32, state: RSlice<'_, u8>) -> RawStatus,
 }
 
 /// One handler under the name by which archives ask for it.
@@ -219,6 +233,24 @@ impl RawVerb {
 impl RawDoor {
     pub const PLAIN: Self = Self(0);
     pub const TORCH: Self = Self(1);
+}
+
+// === impl RawStateVersion ===
+
+impl RawStateVersion {
+    pub const NONE: Self = Self(0);
+
+    pub const fn new(version: Option<u32>) -> Self {
+        match version {
+            Some(version) => Self(version as u64 + 1),
+            None => Self::NONE,
+        }
+    }
+
+    /// A number too large to be a version is one that a later SDK gave a meaning: none here.
+    pub fn get(self) -> Option<u32> {
+        self.0.checked_sub(1).and_then(|version| version.try_into().ok())
+    }
 }
 
 // === impl RawEventKind ===
@@ -292,6 +324,12 @@ impl std::fmt::Debug for RawCall {
 impl std::fmt::Debug for RawSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RawSink").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for RawByteSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawByteSink").finish_non_exhaustive()
     }
 }
 

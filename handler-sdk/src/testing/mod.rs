@@ -65,6 +65,7 @@ type Forward = Box<dyn Fn(&[Value]) -> Result<Value>>;
 /// Stands in for the server: made with what an archive would hold, then [`start`](Self::start)ed with a handler.
 pub struct Host {
     info: ContextInfo,
+    states: Vec<(u32, Vec<u8>)>,
     services: Services,
 }
 
@@ -99,6 +100,7 @@ impl Host {
                 properties: [("batch_size".to_owned(), "1".to_owned())].into(),
                 config: serde_json::Value::Null,
             },
+            states: Vec::new(),
             services: Services::default(),
         }
     }
@@ -140,13 +142,59 @@ impl Host {
         self
     }
 
-    /// Makes a handler, initialises it and runs its self-test; fails with the error of the first step that failed.
+    /// The state of an old object whose place the handler takes; once for each of them.
+    ///
+    /// `version` is the old code's `STATE_VERSION`.
+    /// A test can hold bytes that earlier code wrote, or take those of [`Running::export_state`]:
+    ///
+    /// ```
+    /// # use handler_sdk::prelude::*;
+    /// use handler_sdk::testing::Host;
+    ///
+    /// #[derive(Default)]
+    /// struct Words(Vec<String>);
+    ///
+    /// impl Handler for Words {
+    ///     // Version 1 had a word in each line.
+    ///     const STATE_VERSION: Option<u32> = Some(2);
+    ///
+    ///     fn export_state(&self, _: &Context) -> Result<Vec<u8>> {
+    ///         Ok(serde_json::to_vec(&self.0)?)
+    ///     }
+    ///
+    ///     fn import_state(&mut self, version: u32, state: &[u8], _: &Context) -> Result<()> {
+    ///         match version {
+    ///             1 => self.0.extend(std::str::from_utf8(state)?.lines().map(str::to_owned)),
+    ///             2 => self.0.extend(serde_json::from_slice::<Vec<String>>(state)?),
+    ///             _ => return Err(Error::new(format!("Words can't read state of version {version}"))),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut words = Host::new().state(1, "one\ntwo").state(2, r#"["three"]"#).start::<Words>()?;
+    /// assert_eq!(words.export_state()?, (2, br#"["one","two","three"]"#.to_vec()));
+    ///
+    /// let refused = Host::new().state(3, "").start::<Words>().unwrap_err();
+    /// assert_eq!(refused.log_text(), "Words can't read state of version 3");
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn state(mut self, version: u32, state: impl Into<Vec<u8>>) -> Self {
+        self.states.push((version, state.into()));
+        self
+    }
+
+    /// Makes a handler, initialises it, runs its self-test and hands it the [`state`](Self::state)s; fails with the error of the first step that failed.
     pub fn start<H: Handler>(self) -> Result<Running> {
         let names = (std::any::type_name::<H>(), std::any::type_name::<H>());
         // SAFETY: the handler's code is part of this program, which stays mapped.
         let mut instance = unsafe { Instance::create(&export::<H>(names), &self.services) }.map_err(reason)?;
         instance.initialize(&self.info, &self.services).map_err(reason)?;
         instance.self_test(&self.services).map_err(reason)?;
+        for (version, state) in &self.states {
+            instance.import_state(*version, state, &self.services).map_err(reason)?;
+        }
         Ok(Running { instance, services: self.services })
     }
 }
@@ -174,6 +222,14 @@ impl Running {
         let (outcomes, result) = self.instance.handle(&batch, &self.services);
         let whole = result.map_err(reason).err().unwrap_or_else(|| Error::new("the handler gave no answer"));
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(whole.clone()))).collect()
+    }
+
+    /// What the handler would hand over at a swap, for [`Host::state`]: its `STATE_VERSION` and its state.
+    ///
+    /// A handler without a `STATE_VERSION` gives an error.
+    pub fn export_state(&mut self) -> Result<(u32, Vec<u8>)> {
+        let state = self.instance.export_state(&self.services).map_err(reason)?;
+        Ok((self.instance.state_version().unwrap_or_default(), state))
     }
 
     /// What the handler has written to the log so far.

@@ -19,6 +19,7 @@ macro_rules! handler {
 mod faults;
 mod models;
 mod place;
+mod state;
 mod steps;
 mod words;
 
