@@ -122,7 +122,8 @@ pub trait Handler: Default + 'static {
 
     /// Called when a swap takes this object's place, after its last batch: the state, for an object of the new code.
     ///
-    /// An error refuses the swap, and so may the new code: then this object goes on, so leave the state as it is.
+    /// The new code may still refuse the swap, and then this object goes on: leave the state as it is.
+    /// An error is logged, and the new object starts afresh: code that can't write its state must be replaceable all the same.
     fn export_state(&self, context: &Context) -> Result<Vec<u8>> {
         Ok(Vec::new())
     }

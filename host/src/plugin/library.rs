@@ -233,6 +233,21 @@ impl LibraryInstance {
         self.instance.self_test(services)
     }
 
+    /// The version of the state that the handler hands over; `None` where it hands none.
+    pub fn state_version(&self) -> Option<u32> {
+        self.instance.state_version()
+    }
+
+    /// The object's state, copied.
+    pub fn export_state(&mut self, services: &dyn HostServices) -> Result<Vec<u8>, CallError> {
+        self.instance.export_state(services)
+    }
+
+    /// Gives the object a state that one of the code before has exported.
+    pub fn import_state(&mut self, version: u32, state: &[u8], services: &dyn HostServices) -> Result<(), CallError> {
+        self.instance.import_state(version, state, services)
+    }
+
     /// Answers a batch; the outcomes stand in the order of the requests, whether or not the call as a whole failed.
     pub fn handle(&mut self, batch: &[&Request], services: &dyn HostServices) -> (Vec<Outcome>, Result<(), CallError>) {
         let views: Vec<_> = batch.iter().map(|request| request.view()).collect();

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 
 use super::EndpointSettings;
 use super::Generation;
+use super::LoadError;
 use super::QueueStatus;
 use super::Request;
 use super::ServeError;
@@ -277,10 +278,10 @@ impl Endpoint {
     }
 
     /// The queue is the generation's from now on, and the one that had it is returned to be retired; refused where the endpoint was closed meanwhile.
-    pub(super) fn publish(&self, generation: Arc<Generation>) -> Result<Option<Arc<Generation>>, Arc<Generation>> {
+    pub(super) fn publish(&self, generation: Arc<Generation>) -> Result<Option<Arc<Generation>>, LoadError> {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Closed) {
-            return Err(generation);
+            return Err(LoadError::Closed);
         }
         let old = state.current.take();
         generation.take_over(old.as_deref());

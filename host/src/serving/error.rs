@@ -76,6 +76,12 @@ pub enum LoadError {
         "the handler {handler:?} in {library} was not ready after {limit:?}: raise startupTimeout, or make initialize quicker"
     )]
     StartupTimedOut { handler: String, library: PathBuf, limit: Duration },
+    #[error(
+        "the handler {handler:?} in {library} can't take over the state of the one before: {reason}; mend import_state, or hand nothing over by leaving out STATE_VERSION"
+    )]
+    ImportState { handler: String, library: PathBuf, reason: String },
+    #[error("{what} after {limit:?}, for which requests had to wait: ask again, or make it quicker")]
+    HandOverTimedOut { what: &'static str, limit: Duration },
     #[error("version {version} of model {name} is served already: remove it first, or give this one another version")]
     AlreadyServed { name: ModelName, version: ModelVersion },
     #[error("the archive has changed and can't be used: {reason}")]

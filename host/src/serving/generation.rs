@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::EndpointSettings;
 use super::LoadError;
 use super::WorkerState;
+use super::hand_over::Errand;
 use super::queue::Gate;
 use super::queue::Queue;
 use super::record::Entry;
@@ -89,12 +90,7 @@ impl Generation {
                 LoadError::StartupTimedOut { .. } => Duration::ZERO,
                 _ => generation.settings().startup_timeout,
             };
-            generation.drain(limit);
-            std::thread::scope(|scope| {
-                let thread = std::thread::Builder::new().name(format!("retire {}", generation.id()));
-                // Without a thread only the code stays.
-                let _ = thread.spawn_scoped(scope, || generation.let_go());
-            });
+            generation.retire_unpublished(limit);
             return Err(error);
         }
         Ok(generation)
@@ -181,6 +177,34 @@ impl Generation {
         Ok(())
     }
 
+    /// The workers take nothing until they are resumed, each after the batch it has in hand.
+    pub(super) fn pause(&self) {
+        self.queue.pause_gate(&self.gate);
+    }
+
+    pub(super) fn resume(&self) {
+        self.queue.open_gate(&self.gate);
+    }
+
+    /// Whether the handler takes part in a hand-over of state.
+    pub(super) fn hands_over_state(&self) -> bool {
+        self.lock().workers.iter().any(Worker::hands_over_state)
+    }
+
+    pub(super) fn worker_count(&self) -> usize {
+        self.lock().workers.len()
+    }
+
+    /// Gives an errand to each worker that is at work, and tells how many got one; they run it while they take no batches.
+    pub(super) fn send_errands(&self, mut errand: impl FnMut(usize) -> Option<Errand>) -> usize {
+        let crew = self.lock();
+        let at_work = crew.workers.iter().enumerate().filter(|(_, worker)| worker.is_at_work());
+        let sent = at_work.filter_map(|(index, worker)| Some(worker.send(errand(index)?))).count();
+        drop(crew);
+        self.queue.wake_workers();
+        sent
+    }
+
     /// Lets the workers of a closed queue empty it, and waits for their end.
     pub(super) fn finish(&self) {
         self.queue.open_gate(&self.gate);
@@ -194,6 +218,16 @@ impl Generation {
         self.entry().step(Step::Drain, || {
             self.queue.shut_gate(&self.gate);
             self.join_workers(limit);
+        });
+    }
+
+    /// Ends a generation that never served, and waits for that.
+    pub(super) fn retire_unpublished(&self, limit: Duration) {
+        self.drain(limit);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name(format!("retire {}", self.id()));
+            // Without a thread only the code stays.
+            let _ = thread.spawn_scoped(scope, || self.let_go());
         });
     }
 

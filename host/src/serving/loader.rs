@@ -209,6 +209,9 @@ impl Loader {
         let file = LibraryFile::read_staged(staged)?;
         judge(&file, &self.build)
             .map_err(|refusal| PluginError::Refused { path: staged.source().to_owned(), refusal })?;
+        for warning in file.warnings() {
+            tracing::warn!(library = %staged.source().display(), "{warning}");
+        }
         Ok(file)
     }
 

@@ -6,6 +6,7 @@ mod batcher;
 mod endpoint;
 mod error;
 mod generation;
+mod hand_over;
 mod job;
 mod loader;
 mod queue;

@@ -37,9 +37,19 @@ struct State {
 #[derive(Debug, Default)]
 pub(super) struct Gate(AtomicU8);
 
+/// What a worker does next.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Batch(Vec<Job>),
+    Errand,
+    End,
+}
+
 /// Before the generation is published.
 const NOT_YET: u8 = 0;
 const OPEN: u8 = 1;
+/// Between two generations.
+const PAUSED: u8 = 3;
 /// The workers are to end.
 const SHUT: u8 = 2;
 
@@ -77,15 +87,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for a batch. `None` once the gate is shut, or once the queue refuses further jobs and is empty.
+    /// Waits for a batch, or for an errand while the gate isn't open. The end comes once the gate is shut, or once the queue refuses further jobs and is empty.
     ///
     /// What nobody waits for any more is left out: jobs whose client has gone are dropped, those past their deadline answered so.
-    pub(super) fn take(&self, policy: BatchPolicy, gate: &Gate) -> Option<Vec<Job>> {
+    pub(super) fn take(&self, policy: BatchPolicy, gate: &Gate, has_errand: impl Fn() -> bool) -> Taken {
         let mut state = self.lock();
         loop {
             match gate.0.load(Ordering::Acquire) {
-                SHUT => return None,
-                NOT_YET => {
+                SHUT => return Taken::End,
+                NOT_YET | PAUSED if has_errand() => return Taken::Errand,
+                NOT_YET | PAUSED => {
                     state = self.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
                     continue;
                 }
@@ -106,9 +117,9 @@ impl Queue {
                     if !state.jobs.is_empty() {
                         self.changed.notify_one();
                     }
-                    return Some(jobs);
+                    return Taken::Batch(jobs);
                 }
-                Decision::Wait if closed => return None,
+                Decision::Wait if closed => return Taken::End,
                 Decision::Wait => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Decision::WaitUntil(end) => {
                     let waited = self.changed.wait_timeout(state, end - now);
@@ -121,6 +132,11 @@ impl Queue {
     /// Lets the workers behind this gate take batches.
     pub(super) fn open_gate(&self, gate: &Gate) {
         self.turn(gate, OPEN);
+    }
+
+    /// Keeps the workers behind this gate from further batches.
+    pub(super) fn pause_gate(&self, gate: &Gate) {
+        self.turn(gate, PAUSED);
     }
 
     /// Ends the workers behind this gate, each after the batch it has in hand.
@@ -146,6 +162,13 @@ impl Queue {
         // Under the lock: a worker that has looked at the gate and not yet begun to wait must not miss this.
         let _state = self.lock();
         gate.0.store(to, Ordering::Release);
+        self.wake();
+    }
+
+    /// Lets the workers look for errands.
+    pub(super) fn wake_workers(&self) {
+        // Under the lock, as a turn of a gate.
+        let _state = self.lock();
         self.wake();
     }
 
@@ -211,6 +234,14 @@ mod tests {
         Job::new(Request::default(), limit)
     }
 
+    fn take(queue: &Queue, policy: BatchPolicy, gate: &Gate) -> Option<usize> {
+        match queue.take(policy, gate, || false) {
+            Taken::Batch(jobs) => Some(jobs.len()),
+            Taken::Errand => panic!("there is no errand"),
+            Taken::End => None,
+        }
+    }
+
     fn open(queue: &Queue) -> Gate {
         let gate = Gate::default();
         queue.open_gate(&gate);
@@ -225,7 +256,7 @@ mod tests {
         queue.push(waiting).unwrap();
         let worker = {
             let (queue, gate) = (Arc::clone(&queue), Arc::clone(&gate));
-            std::thread::spawn(move || queue.take(ONE, &gate).map(|jobs| jobs.len()))
+            std::thread::spawn(move || take(&queue, ONE, &gate))
         };
         assert_eq!(queue.status().waiting, 1);
         queue.open_gate(&gate);
@@ -260,8 +291,8 @@ mod tests {
         queue.close(ServeError::ShuttingDown);
         let go_on = open(&queue);
         let patient = BatchPolicy { size: 8, delay: Duration::from_secs(3600) };
-        assert_eq!(queue.take(patient, &go_on).unwrap().len(), 1);
-        assert!(queue.take(patient, &go_on).is_none());
+        assert_eq!(take(&queue, patient, &go_on).unwrap(), 1);
+        assert!(take(&queue, patient, &go_on).is_none());
         assert_eq!(queue.push(job(None).0), Err(ServeError::ShuttingDown));
     }
 
@@ -275,7 +306,7 @@ mod tests {
         for job in [gone, expired, wanted] {
             queue.push(job).unwrap();
         }
-        assert_eq!(queue.take(ONE, &open(&queue)).unwrap().len(), 1);
+        assert_eq!(take(&queue, ONE, &open(&queue)).unwrap(), 1);
         assert_eq!(queue.status().waiting, 0);
         assert!(matches!(expired_reply.try_recv().unwrap().reply, Err(ServeError::Expired)));
     }
@@ -286,13 +317,13 @@ mod tests {
         let gate = Arc::new(Gate::default());
         let worker = {
             let (queue, gate) = (Arc::clone(&queue), Arc::clone(&gate));
-            std::thread::spawn(move || queue.take(ONE, &gate).map(|jobs| jobs.len()))
+            std::thread::spawn(move || take(&queue, ONE, &gate))
         };
         queue.shut_gate(&gate);
         assert_eq!(worker.join().unwrap(), None);
         let (waiting, _reply) = job(None);
         queue.push(waiting).unwrap();
-        assert_eq!(queue.take(ONE, &open(&queue)).unwrap().len(), 1);
+        assert_eq!(take(&queue, ONE, &open(&queue)).unwrap(), 1);
     }
 
     #[test]
@@ -301,7 +332,7 @@ mod tests {
         let (old, new) = (Arc::new(open(&queue)), Arc::new(Gate::default()));
         let worker = |gate: &Arc<Gate>| {
             let (queue, gate) = (Arc::clone(&queue), Arc::clone(gate));
-            std::thread::spawn(move || queue.take(ONE, &gate).map(|jobs| jobs.len()))
+            std::thread::spawn(move || take(&queue, ONE, &gate))
         };
         let (of_old, of_new) = (worker(&old), worker(&new));
         queue.hand_over(Some(&old), &new, 1);
@@ -316,16 +347,16 @@ mod tests {
     fn a_job_wakes_one_who_may_take_it() {
         let queue = Arc::new(Queue::new(9));
         let closed: Vec<_> = (0..3).map(|_| Arc::new(Gate::default())).collect();
-        let take = |gate: &Arc<Gate>, queue: &Arc<Queue>| {
+        let start = |gate: &Arc<Gate>, queue: &Arc<Queue>| {
             let (queue, gate) = (Arc::clone(queue), Arc::clone(gate));
-            std::thread::spawn(move || queue.take(ONE, &gate).map(|jobs| jobs.len()))
+            std::thread::spawn(move || take(&queue, ONE, &gate))
         };
-        let waiting: Vec<_> = closed.iter().map(|gate| take(gate, &queue)).collect();
+        let waiting: Vec<_> = closed.iter().map(|gate| start(gate, &queue)).collect();
         let (served, heard) = std::sync::mpsc::channel();
         let gate = Arc::new(open(&queue));
         let worker = {
             let queue = Arc::clone(&queue);
-            std::thread::spawn(move || while queue.take(ONE, &gate).is_some_and(|_| served.send(()).is_ok()) {})
+            std::thread::spawn(move || while take(&queue, ONE, &gate).is_some_and(|_| served.send(()).is_ok()) {})
         };
         for _ in 0..100 {
             let (one, _reply) = job(None);
@@ -347,6 +378,21 @@ mod tests {
         queue.hand_over(None, &gate, 9);
         let (waiting, _reply) = job(None);
         queue.push(waiting).unwrap();
-        assert_eq!(queue.take(ONE, &gate).unwrap().len(), 1);
+        assert_eq!(take(&queue, ONE, &gate).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_errand_is_run_while_no_batch_is_taken() {
+        let queue = Queue::new(9);
+        let (waiting, _reply) = job(None);
+        queue.push(waiting).unwrap();
+        let gate = Gate::default();
+        assert!(matches!(queue.take(ONE, &gate, || true), Taken::Errand));
+        queue.open_gate(&gate);
+        assert!(matches!(queue.take(ONE, &gate, || true), Taken::Batch(_)));
+        queue.pause_gate(&gate);
+        assert!(matches!(queue.take(ONE, &gate, || true), Taken::Errand));
+        queue.shut_gate(&gate);
+        assert!(matches!(queue.take(ONE, &gate, || true), Taken::End));
     }
 }

@@ -95,14 +95,7 @@ impl Registry {
             alarm: self.alarm.clone(),
         };
         let made = parts.and_then(|(source, code)| self.loader.prepare(endpoint, &source, code, tally));
-        let published = made.and_then(|generation| {
-            let generation = Arc::new(generation);
-            let published = entry.step(Step::Publish, || endpoint.publish(generation));
-            published.map_err(|generation| {
-                generation.finish();
-                LoadError::Closed
-            })
-        });
+        let published = made.and_then(|generation| self.publish(endpoint, Arc::new(generation)));
         match published {
             Ok(old) => {
                 let record = entry.read();
@@ -121,6 +114,30 @@ impl Registry {
                 Err(SwapError::Refused { generation: id, error })
             }
         }
+    }
+
+    /// Lets the new generation take over from the one that serves, which is returned to be retired. Where it can't, it is retired itself.
+    fn publish(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        generation: Arc<Generation>,
+    ) -> Result<Option<Arc<Generation>>, LoadError> {
+        let entry = generation.entry();
+        let serving = endpoint.serving().filter(|serving| generation.takes_state_of(serving));
+        let passed = serving.as_ref().map(|old| entry.step(Step::HandOver, || generation.take_state_of(old)));
+        let failed = match passed.transpose() {
+            Ok(_) => match entry.step(Step::Publish, || endpoint.publish(Arc::clone(&generation))) {
+                Ok(old) => return Ok(old),
+                Err(closed) => {
+                    // It was paused, and has a closed queue to empty.
+                    serving.inspect(|serving| serving.resume());
+                    closed
+                }
+            },
+            Err(error) => error,
+        };
+        generation.retire_unpublished(generation.settings().startup_timeout);
+        Err(failed)
     }
 
     fn tell_published(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -19,6 +20,8 @@ use handler_sdk::abi::instance::Outcome;
 use super::Request;
 use super::ServeError;
 use super::batcher::BatchPolicy;
+use super::hand_over::Errand;
+use super::hand_over::HandlerState;
 use super::job::Job;
 use super::job::Reply;
 use super::job::ReplyTo;
@@ -26,6 +29,7 @@ use super::loader::Alarm;
 use super::loader::Tally;
 use super::queue::Gate;
 use super::queue::Queue;
+use super::queue::Taken;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
@@ -80,6 +84,8 @@ struct Shared {
     state: AtomicU8,
     /// The batch in hand; whoever takes it out answers it, the worker itself or the watchdog.
     in_hand: Mutex<Option<InHand>>,
+    errand: Mutex<Option<Errand>>,
+    hands_over_state: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -120,6 +126,8 @@ impl Worker {
             started: SystemTime::now(),
             state: AtomicU8::new(WorkerState::Loading as u8),
             in_hand: Mutex::default(),
+            errand: Mutex::default(),
+            hands_over_state: AtomicBool::new(false),
         });
         let name = format!("{}-{number}", plan.model);
         let of_thread = Arc::clone(&shared);
@@ -137,6 +145,15 @@ impl Worker {
 
     pub(super) fn number(&self) -> usize {
         self.shared.number
+    }
+
+    pub(super) fn hands_over_state(&self) -> bool {
+        self.shared.hands_over_state.load(Ordering::Acquire)
+    }
+
+    /// Leaves an errand for the worker, in place of one that it hasn't begun.
+    pub(super) fn send(&self, errand: Errand) {
+        *self.shared.errand() = Some(errand);
     }
 
     /// Answers for a worker whose call has taken too long; from then on it counts as stuck.
@@ -217,13 +234,53 @@ impl Work {
         // Whoever started the worker may have stopped waiting; then the gate is shut too.
         let _ = ready.send(made);
         if is_made {
-            while let Some(jobs) = queue.take(self.plan.policy, gate) {
-                if !self.serve(jobs) {
-                    return;
+            loop {
+                match queue.take(self.plan.policy, gate, || self.shared.errand().is_some()) {
+                    Taken::Batch(jobs) => {
+                        if !self.serve(jobs) {
+                            return;
+                        }
+                    }
+                    Taken::Errand => self.run_errand(),
+                    Taken::End => break,
                 }
             }
         }
         self.shared.set(WorkerState::Ended);
+    }
+
+    /// Exports or imports state; whoever asked may have stopped waiting.
+    fn run_errand(&mut self) {
+        let errand = self.shared.errand().take();
+        let _mode = InferenceMode::enter();
+        match errand {
+            Some(Errand::Export(exported)) => drop(exported.send(self.export_state())),
+            Some(Errand::Import { states, done }) => drop(done.send(self.import_state(&states))),
+            None => {}
+        }
+    }
+
+    fn export_state(&mut self) -> Result<Option<HandlerState>, HandlerError> {
+        let Some(instance) = &mut self.instance else {
+            return Ok(None);
+        };
+        let Some(version) = instance.state_version() else {
+            return Ok(None);
+        };
+        let exported = instance.export_state(&self.plan.services);
+        let bytes = exported.map_err(|error| self.take_failure(error, 0))?;
+        Ok(Some(HandlerState { version, bytes }))
+    }
+
+    fn import_state(&mut self, states: &[HandlerState]) -> Result<(), HandlerError> {
+        let instance = self.instance.as_mut().ok_or_else(|| HandlerError::new("the object that was made is gone"))?;
+        for state in states {
+            let imported = instance.import_state(state.version, &state.bytes, &self.plan.services);
+            imported.map_err(|error| match error {
+                CallError::Failed(error) | CallError::Panicked(error) => error,
+            })?;
+        }
+        Ok(())
     }
 
     /// Answers a batch; `false` where the watchdog has answered it, so that this worker has been replaced.
@@ -320,6 +377,7 @@ impl Work {
         instance.initialize(&plan.context, &plan.services).map_err(failed("initialize"))?;
         // On this thread and this device: libtorch prepares itself for each, and no request should wait for that.
         instance.self_test(&plan.services).map_err(failed("self_test"))?;
+        self.shared.hands_over_state.store(instance.state_version().is_some(), Ordering::Release);
         self.instance = Some(instance);
         Ok(())
     }
@@ -379,6 +437,10 @@ impl Shared {
             .into_iter()
             .find(|&known| known as u8 == state)
             .unwrap_or(WorkerState::Ended)
+    }
+
+    fn errand(&self) -> std::sync::MutexGuard<'_, Option<Errand>> {
+        self.errand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<InHand>> {
