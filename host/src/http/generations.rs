@@ -1,6 +1,7 @@
 //! Hot swap over HTTP: reload, roll back, and what became of each generation.
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use axum::Router;
@@ -177,7 +178,7 @@ impl GenerationDescription {
             milliseconds: record
                 .steps
                 .iter()
-                .map(|(step, time)| (step.as_str().to_owned(), (time.as_secs_f64() * 1000.0).into()))
+                .map(|(step, time)| (step.as_str().to_owned(), milliseconds(*time).into()))
                 .collect(),
             package: record.package,
             library: record.code.as_ref().map(LibraryDescription::of),
@@ -221,6 +222,11 @@ impl LoadedDescription {
     fn of(residue: &Residue) -> Self {
         Self { mapped_bytes: residue.bytes(), text: residue.to_string() }
     }
+}
+
+/// To a thousandth: what is finer is noise.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }
 
 fn time_of(time: SystemTime) -> String {

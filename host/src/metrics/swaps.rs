@@ -23,6 +23,7 @@ pub struct SwapMetrics {
     generations: GaugeVec,
     libraries: Gauge,
     library_bytes: Gauge,
+    retained_bytes: Gauge,
     loads: Counter,
     models: Gauge,
 }
@@ -32,6 +33,8 @@ pub struct SwapMetrics {
 pub struct InMemory {
     pub libraries: usize,
     pub library_bytes: u64,
+    /// Of libraries whose generation is over.
+    pub retained_bytes: u64,
     pub models: usize,
     /// How many times a model was read since the start.
     pub model_loads: u64,
@@ -68,6 +71,10 @@ impl SwapMetrics {
                 "sconce_library_bytes_mapped",
                 "Address space of the handlers' libraries, retired ones included, in bytes",
             )?,
+            retained_bytes: gauge(
+                "sconce_library_bytes_retained",
+                "Address space of libraries whose generation is over, in bytes",
+            )?,
             loads: Counter::with_opts(loads)?,
             models: gauge("sconce_models_resident", "Models in memory")?,
         };
@@ -97,6 +104,7 @@ impl SwapMetrics {
     pub fn set_in_memory(&self, now: InMemory) {
         self.libraries.set(now.libraries as f64);
         self.library_bytes.set(now.library_bytes as f64);
+        self.retained_bytes.set(now.retained_bytes as f64);
         self.models.set(now.models as f64);
         self.loads.inc_by(now.model_loads as f64 - self.loads.get());
     }

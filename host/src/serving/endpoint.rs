@@ -216,9 +216,10 @@ impl Endpoint {
         self.lock().history.iter().rev().map(|entry| entry.read()).collect()
     }
 
-    pub(super) fn generations_by_state(&self) -> impl Iterator<Item = (GenerationState, usize)> {
+    /// How many generations are in each of the states in which something of them runs.
+    pub(super) fn generations_alive(&self) -> impl Iterator<Item = (GenerationState, usize)> {
         let states: Vec<_> = self.lock().history.iter().map(|entry| entry.state()).collect();
-        GenerationState::ALL
+        GenerationState::ALIVE
             .into_iter()
             .map(move |state| (state, states.iter().filter(|&&other| other == state).count()))
     }

@@ -232,8 +232,8 @@ impl History {
 // === impl GenerationState ===
 
 impl GenerationState {
-    pub const ALL: [Self; 6] =
-        [Self::Preparing, Self::Serving, Self::Draining, Self::Retired, Self::Refused, Self::Stuck];
+    /// Something of it runs.
+    pub const ALIVE: [Self; 4] = [Self::Preparing, Self::Serving, Self::Draining, Self::Stuck];
 
     /// As metrics and clients read it.
     pub fn as_str(self) -> &'static str {
@@ -249,7 +249,7 @@ impl GenerationState {
 
     /// Whether nothing of it runs any more.
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Retired | Self::Refused)
+        !Self::ALIVE.contains(&self)
     }
 }
 

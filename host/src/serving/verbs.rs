@@ -90,16 +90,20 @@ impl Registry {
 
     /// Everything in Prometheus's text format, with what is in memory now.
     pub fn exposition(&self) -> Result<Vec<u8>, String> {
+        let endpoints = self.endpoints();
         let mapped = mapped(&self.loader.libraries);
+        let serving = endpoints.iter().filter_map(|endpoint| endpoint.serving());
+        let in_use: u64 = serving.map(|generation| generation.build().library.mapped()).sum();
         let swaps = self.metrics().swaps();
         swaps.set_in_memory(InMemory {
             libraries: mapped.libraries,
             library_bytes: mapped.bytes,
+            retained_bytes: mapped.bytes.saturating_sub(in_use),
             models: self.loader.models.resident(),
             model_loads: self.loader.models.loads(),
         });
-        for endpoint in self.endpoints() {
-            for (state, count) in endpoint.generations_by_state() {
+        for endpoint in &endpoints {
+            for (state, count) in endpoint.generations_alive() {
                 swaps.set_generations(endpoint.name(), endpoint.version(), state.as_str(), count);
             }
         }
