@@ -24,16 +24,17 @@ pub struct Member {
 
 /// A file found below a folder.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
-    pub(super) name: String,
-    pub(super) path: PathBuf,
+pub struct Found {
+    /// As a [`Member`] has it.
+    pub name: String,
+    pub path: PathBuf,
 }
 
 /// Deeper than any model's folder; what goes deeper goes in circles.
 const DEEPEST: usize = 32;
 
 /// The digest of a package: of all names and contents, whatever order or form they were stored in.
-pub(super) fn digest_of(members: &[Member]) -> Digest {
+pub fn digest_of(members: &[Member]) -> Digest {
     let mut sorted: Vec<&Member> = members.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let mut hasher = blake3::Hasher::new();

@@ -10,6 +10,7 @@ mod job;
 mod loader;
 mod queue;
 mod registry;
+mod served;
 mod settings;
 mod worker;
 
@@ -25,6 +26,7 @@ pub use loader::Loader;
 pub use queue::QueueStatus;
 pub use registry::Registry;
 pub use registry::StartupModel;
+pub use served::Served;
 pub use settings::EndpointSettings;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
