@@ -26,6 +26,7 @@ use crate::archive::Package;
 use crate::archive::Store;
 use crate::config::Address;
 use crate::config::ServerConfig;
+use crate::config::WatchConfig;
 use crate::http;
 use crate::http::Api;
 use crate::http::Apis;
@@ -35,6 +36,9 @@ use crate::model::Runtime;
 use crate::plugin::Canary;
 use crate::plugin::Catalogue;
 use crate::plugin::LibraryStore;
+use crate::reload::Listing;
+use crate::reload::Places;
+use crate::reload::Reloader;
 use crate::serving::Endpoint;
 use crate::serving::Loader;
 use crate::serving::NewModel;
@@ -54,6 +58,14 @@ pub struct App {
 struct Port {
     apis: Apis,
     listener: TcpListener,
+}
+
+/// The files that are watched.
+struct Watching {
+    config: WatchConfig,
+    places: Places,
+    /// As they were before the models were loaded, so that no change is missed.
+    before: Listing,
 }
 
 /// SIGINT and SIGTERM.
@@ -96,14 +108,17 @@ impl App {
         let mut signals = Signals::new()?;
         // The ports first: with one that is taken, nothing else needs to begin. Clients wait at them until the models are registered.
         let ports = self.bind().await?;
+        let watching = self.watching()?;
         let endpoints = self.register_startup_models()?;
         let (ended, end) = watch::channel(false);
         let servers: Vec<_> = ports.into_iter().map(|port| self.serve(port, end.clone())).collect();
         self.on_a_thread("load", move |registry| registry.load_all(&endpoints))?;
         self.on_a_thread("watchdog", Registry::watch)?;
+        let reloader = watching.map(|watching| watching.start(&self.registry)).transpose()?;
         say("Model server started.");
         let name = signals.next().await;
         tracing::info!("{name}: answering what was taken in, refusing the rest");
+        drop(reloader);
         // On a thread that ends: handlers may run to their end on it.
         let closed = self.on_a_thread("close", |registry| registry.close())?;
         tokio::select! {
@@ -118,6 +133,14 @@ impl App {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// What there is to watch; `None` where the operator wants none of it.
+    fn watching(&self) -> anyhow::Result<Option<Watching>> {
+        let Some(config) = self.config.swap.watch.clone() else { return Ok(None) };
+        let places = Places::of(&self.config)?;
+        let before = Listing::take(&places);
+        Ok(Some(Watching { config, places, before }))
     }
 
     /// Opens the archives, to be loaded next; one that fails is told, and doesn't keep the others.
@@ -218,6 +241,15 @@ impl App {
             let _ = done.send(());
         })?;
         Ok(receiver)
+    }
+}
+
+// === impl Watching ===
+
+impl Watching {
+    fn start(self, registry: &Arc<Registry>) -> std::io::Result<Reloader> {
+        let registry: Arc<Registry> = Arc::clone(registry);
+        Reloader::start(registry, self.places, &self.config, self.before)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod serving;
 
 // L6
 pub mod http;
+pub mod reload;
 
 // L7
 pub mod app;

@@ -1,8 +1,6 @@
 //! The files of a package: their names, their order and what identifies them.
 
 use std::fs;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -24,16 +22,17 @@ pub struct Member {
 
 /// A file found below a folder.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
-    pub(super) name: String,
-    pub(super) path: PathBuf,
+pub struct Found {
+    /// As a [`Member`] has it.
+    pub name: String,
+    pub path: PathBuf,
 }
 
 /// Deeper than any model's folder; what goes deeper goes in circles.
 const DEEPEST: usize = 32;
 
 /// The digest of a package: of all names and contents, whatever order or form they were stored in.
-pub(super) fn digest_of(members: &[Member]) -> Digest {
+pub fn digest_of(members: &[Member]) -> Digest {
     let mut sorted: Vec<&Member> = members.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let mut hasher = blake3::Hasher::new();
@@ -44,24 +43,6 @@ pub(super) fn digest_of(members: &[Member]) -> Digest {
         hasher.update(&member.digest.0);
     }
     Digest(*hasher.finalize().as_bytes())
-}
-
-/// Reads a file once for its size and digest.
-pub(super) fn read_member(found: &Found) -> Result<Member, ArchiveError> {
-    let failed = |source| ArchiveError::Io { doing: "read", path: found.path.clone(), cause: source };
-    let mut file = File::open(&found.path).map_err(failed)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 128 * 1024];
-    let mut size = 0;
-    loop {
-        let read = file.read(&mut buffer).map_err(failed)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-        size += read as u64;
-    }
-    Ok(Member { name: found.name.clone(), size, digest: Digest(*hasher.finalize().as_bytes()) })
 }
 
 /// All files below a folder, sorted by name, without the folders no model needs:

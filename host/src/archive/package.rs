@@ -14,6 +14,7 @@ use crate::archive::handler_name::library_file;
 use crate::archive::manifest::MANIFEST_MEMBER;
 use crate::archive::manifest::Manifest;
 use crate::archive::members;
+use crate::archive::members::Found;
 use crate::archive::members::Member;
 use crate::archive::model_config::ModelConfig;
 use crate::archive::sink::Limits;
@@ -164,6 +165,11 @@ impl Package {
             present: listing(&self.members),
         })
     }
+}
+
+/// The files of a folder that is a package, sorted by name, without reading them.
+pub fn files_of(folder: &Path) -> Result<Vec<Found>, ArchiveError> {
+    members::walk(&folder_root(folder)?)
 }
 
 /// If all that a folder has is one folder, that one is meant, as in TorchServe.
