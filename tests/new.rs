@@ -167,7 +167,7 @@ impl Project {
 
 fn new_in(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
-    command.current_dir(folder).arg("new").args(arguments).output().unwrap()
+    command.current_dir(folder).env_remove("LIBTORCH").arg("new").args(arguments).output().unwrap()
 }
 
 /// What it said, where it succeeded.

@@ -98,7 +98,7 @@ const PLAIN: Template = Template {
         GITIGNORE,
     ],
     features: &[],
-    purpose: "it answers the words that a text uses most",
+    purpose: "answers the words that a text uses most",
     content_type: "text/plain",
     request: "To be, or not to be",
     answer: include_str!("new/templates/plain/answer.json"),
@@ -130,7 +130,7 @@ const TCH: Template = Template {
         GITIGNORE,
     ],
     features: &["tch"],
-    purpose: "it turns a list of scores into probabilities",
+    purpose: "turns a list of scores into probabilities",
     content_type: "application/json",
     request: "[2, 1, 0]",
     answer: include_str!("new/templates/tch/answer.json"),
@@ -142,8 +142,11 @@ const README: File = File {
     about: "how to build, test, pack and serve it",
 };
 
-const GITIGNORE: File =
-    File { path: ".gitignore", text: include_str!("new/templates/gitignore.in"), about: "what is built and packed" };
+const GITIGNORE: File = File {
+    path: ".gitignore",
+    text: include_str!("new/templates/gitignore.in"),
+    about: "keeps out of git what is built and packed",
+};
 
 /// Only where there is a libtorch to point to.
 const CARGO_CONFIG: File = File {
@@ -226,17 +229,18 @@ impl Project {
         for file in self.files() {
             text += &format!("  {:<20}{}\n", file.path, file.about);
         }
-        text +=
-            &format!("\nhandler-sdk: {}; to take another, change Cargo.toml or give --sdk PATH|VERSION\n", self.sdk);
-        match (&self.libtorch, self.template.features.is_empty()) {
-            (_, true) => {}
-            (Some(libtorch), _) => {
-                text += &format!("libtorch: {}; to take another, set LIBTORCH\n", libtorch.display());
-            }
-            (None, _) => {
-                text += "libtorch: none was found; set LIBTORCH to the folder of a libtorch 2.11.0 before you build \
-                         (`cargo xtask setup` in a checkout of Sconce fetches one)\n";
-            }
+        text += &format!(
+            "\nhandler-sdk: {}; for another, change Cargo.toml, or make the project with --sdk PATH|VERSION\n",
+            self.sdk
+        );
+        if !self.template.features.is_empty() {
+            text += &match (std::env::var_os("LIBTORCH"), &self.libtorch) {
+                (Some(own), _) => format!("libtorch: {}, from LIBTORCH\n", own.display()),
+                (None, Some(found)) => format!("libtorch: {}; for another, set LIBTORCH\n", found.display()),
+                (None, None) => "libtorch: none was found; before you build, set LIBTORCH to the folder of a libtorch \
+                                 2.11.0 (`cargo xtask setup` in a checkout of Sconce fetches one)\n"
+                    .to_owned(),
+            };
         }
         text + &format!("\nnext:\n  cd {folder}\n  cargo test\n  sconce dev\n")
     }
