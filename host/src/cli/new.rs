@@ -309,8 +309,7 @@ mod tests {
             let values = project.values().unwrap();
             for file in project.files() {
                 let text = fill(file.text, &values);
-                let left = values.iter().find(|(key, _)| text.contains(&format!("{{{{{key}}}}}")));
-                assert!(left.is_none() && !text.contains("{{"), "{}: {text}", file.path);
+                assert!(!text.contains("{{"), "{}: {text}", file.path);
             }
         }
     }
