@@ -20,6 +20,7 @@ mod faults;
 mod layering;
 mod mass;
 mod mnist;
+mod new;
 mod no_torch;
 mod serve;
 mod shutdown;

@@ -59,6 +59,21 @@ pub(crate) fn fixture(package: &str) -> PathBuf {
     }
 }
 
+/// Runs cargo in a project outside the repository, as its author would; gives the folder with what it has built.
+///
+/// What the projects stand on is built once for all of them.
+pub(crate) fn cargo_in(project: &Path, arguments: &[&str]) -> PathBuf {
+    let target = Profile::of_the_host().target().join("new");
+    let mut cargo = cargo(Flags::Dropped);
+    cargo.current_dir(project).args(arguments).arg("--target-dir").arg(&target);
+    if project.join(".cargo/config.toml").exists() {
+        // The cargo that runs these tests has set it, and the project's own would then not be tried.
+        cargo.env_remove("LIBTORCH");
+    }
+    finish(&mut cargo);
+    target.join("debug")
+}
+
 /// Runs the trainer's program with these arguments.
 #[cfg(feature = "torch")]
 pub(crate) fn trainer(arguments: &[&std::ffi::OsStr]) {

@@ -8,6 +8,7 @@ mod server;
 
 pub(crate) use archive::Archive;
 pub(crate) use archive::sconce;
+pub(crate) use build::cargo_in;
 pub(crate) use build::first_party;
 pub(crate) use build::fixture;
 #[cfg(feature = "torch")]

@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod check;
+pub mod new;
 pub mod serve;
 
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use clap::Subcommand;
 /// A model server for PyTorch models whose handlers are native plugins.
 ///
 /// Pack a model with `sconce archive`, serve it with `sconce serve`; `sconce check` tells whether a plugin can be used.
+/// `sconce new` makes a project for a handler of your own.
 #[derive(Debug, Parser)]
 #[command(name = "sconce", version)]
 struct Cli {
@@ -26,6 +28,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Archive(archive::ArchiveArgs),
     Check(check::CheckArgs),
+    New(new::NewArgs),
     /// Tries one library; the server starts itself with this, and nobody else needs it.
     #[command(hide = true)]
     Canary {
@@ -39,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Archive(args) => archive::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),
+        Command::New(args) => new::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Canary { parent } => crate::plugin::run_child(parent).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
