@@ -299,6 +299,22 @@ fn archives_are_taken_in_and_added() {
 }
 
 #[test]
+fn an_archive_that_a_client_asked_for_later() {
+    let mut bench = Bench::new();
+    bench.write("store/late.mar", "one");
+    bench.write("store/other.mar", "one");
+    let mut running = bench.start();
+    bench.serve("late", "store/late.mar", "plugins/a.so");
+    // No file tells of it. What is on disk is what was registered until it changes.
+    *running.recorder.served.lock().unwrap() = bench.served.clone();
+    bench.write("store/late.mar", "two");
+    assert_eq!(running.next(), Action::TakeIn { archive: bench.path("store/late.mar") });
+    bench.write("store/other.mar", "two");
+    touch(&bench.path("store/late.mar"));
+    assert_eq!(running.until_quiet(), []);
+}
+
+#[test]
 fn a_mount_whose_data_are_swapped_by_a_link() {
     let mut bench = Bench::new();
     // As Kubernetes mounts a ConfigMap.

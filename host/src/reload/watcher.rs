@@ -240,6 +240,17 @@ mod tests {
     }
 
     #[test]
+    fn writing_through_a_mapping_shows_when_the_file_is_closed() {
+        let scope = Mutex::new(Scope::of(&[Place { path: "/nowhere".into(), depth: Depth::Entries }]));
+        let event = |kind| Event::new(EventKind::Access(kind)).add_path("/nowhere".into());
+        let look = Hint::Look(vec!["/nowhere".into()]);
+        assert_eq!(hint(Ok(event(AccessKind::Close(AccessMode::Write))), &scope), Some(look));
+        for reading in [AccessKind::Open(AccessMode::Any), AccessKind::Close(AccessMode::Read), AccessKind::Read] {
+            assert_eq!(hint(Ok(event(reading)), &scope), None);
+        }
+    }
+
+    #[test]
     fn an_overflow_asks_for_a_look_at_everything() {
         let scope = Mutex::default();
         let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
