@@ -234,6 +234,22 @@ mod tests {
             named_before(&hints, &plugins);
             watcher.watch(&places);
         }
+        // Without a look between, either way of going.
+        fs::create_dir(&plugins).unwrap();
+        named_before(&hints, &plugins);
+        watcher.watch(&places);
+        fs::rename(&plugins, root.join("away")).unwrap();
+        fs::create_dir(&plugins).unwrap();
+        named_before(&hints, &plugins);
+        watcher.watch(&places);
+        fs::write(plugins.join("b.so"), "").unwrap();
+        named_before(&hints, &plugins.join("b.so"));
+        fs::remove_dir_all(&plugins).unwrap();
+        fs::create_dir(&plugins).unwrap();
+        named_before(&hints, &plugins);
+        watcher.watch(&places);
+        fs::write(plugins.join("c.so"), "").unwrap();
+        named_before(&hints, &plugins.join("c.so"));
         assert_eq!(watcher.pause(), SAFETY_POLL);
         watcher.watch(&[]);
         assert!(watcher.watched.is_empty());
