@@ -18,6 +18,8 @@ mod errands;
 mod reloader;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod tests;
 
 pub use listing::Listing;

@@ -174,7 +174,7 @@ mod tests {
 
     use super::super::scope::Depth;
     use super::*;
-    use crate::reload::tests::patience;
+    use crate::reload::bench::patience;
 
     fn watcher() -> (Watcher, Receiver<Hint>) {
         let (sender, hints) = mpsc::channel();
