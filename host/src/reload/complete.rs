@@ -67,7 +67,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::reload::tests::library;
+    use crate::reload::bench::library;
 
     fn complete(bytes: &[u8]) -> bool {
         let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -81,7 +81,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::reload::tests::patience;
+    use crate::reload::bench::patience;
     use crate::serving::Served;
 
     /// Says what it begins, and goes on when it is told to; a closed channel makes it panic.

@@ -19,6 +19,8 @@ mod reloader;
 mod target;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod tests;
 
 pub use listing::Listing;

@@ -174,7 +174,7 @@ mod tests {
 
     use super::super::scope::Depth;
     use super::*;
-    use crate::reload::tests::patience;
+    use crate::reload::bench::patience;
 
     fn watcher() -> (Watcher, Receiver<Hint>) {
         let (sender, hints) = mpsc::channel();
@@ -234,9 +234,36 @@ mod tests {
             named_before(&hints, &plugins);
             watcher.watch(&places);
         }
+        // Without a look between, either way of going.
+        fs::create_dir(&plugins).unwrap();
+        named_before(&hints, &plugins);
+        watcher.watch(&places);
+        fs::rename(&plugins, root.join("away")).unwrap();
+        fs::create_dir(&plugins).unwrap();
+        named_before(&hints, &plugins);
+        watcher.watch(&places);
+        fs::write(plugins.join("b.so"), "").unwrap();
+        named_before(&hints, &plugins.join("b.so"));
+        fs::remove_dir_all(&plugins).unwrap();
+        fs::create_dir(&plugins).unwrap();
+        named_before(&hints, &plugins);
+        watcher.watch(&places);
+        fs::write(plugins.join("c.so"), "").unwrap();
+        named_before(&hints, &plugins.join("c.so"));
         assert_eq!(watcher.pause(), SAFETY_POLL);
         watcher.watch(&[]);
         assert!(watcher.watched.is_empty());
+    }
+
+    #[test]
+    fn writing_through_a_mapping_shows_when_the_file_is_closed() {
+        let scope = Mutex::new(Scope::of(&[Place { path: "/nowhere".into(), depth: Depth::Entries }]));
+        let event = |kind| Event::new(EventKind::Access(kind)).add_path("/nowhere".into());
+        let look = Hint::Look(vec!["/nowhere".into()]);
+        assert_eq!(hint(Ok(event(AccessKind::Close(AccessMode::Write))), &scope), Some(look));
+        for reading in [AccessKind::Open(AccessMode::Any), AccessKind::Close(AccessMode::Read), AccessKind::Read] {
+            assert_eq!(hint(Ok(event(reading)), &scope), None);
+        }
     }
 
     #[test]
