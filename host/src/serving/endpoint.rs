@@ -244,7 +244,7 @@ impl Endpoint {
             version: self.version.clone(),
             ready: matches!(state.phase, Phase::Ready),
             archive: state.source.path().to_owned(),
-            library: build.filter(|build| build.by_name).map(|build| build.library.source().to_owned()),
+            library: state.current.as_ref().filter(|_| by_name).map(|generation| generation.found_at()),
             by_name,
         }
     }

@@ -1,5 +1,7 @@
 //! One library, its handler objects and its worker threads, serving one model.
 
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -35,6 +37,8 @@ pub struct Generation {
     queue: Arc<Queue>,
     gate: Arc<Gate>,
     crew: Mutex<Crew>,
+    /// Where the author's file lies now: one that was only renamed is no reason to swap.
+    found_at: Mutex<PathBuf>,
     /// `None` once it is retired.
     library: Mutex<Option<Arc<Library>>>,
     unload: Unload,
@@ -76,6 +80,7 @@ impl Generation {
     /// If one fails, or isn't ready in time, all end, and the reason is returned.
     pub(super) fn start(code: GenerationCode, plan: WorkerPlan, queue: Arc<Queue>) -> Result<Self, LoadError> {
         let generation = Self {
+            found_at: Mutex::new(code.build.library.source().to_owned()),
             build: code.build,
             plan: Arc::new(plan),
             queue,
@@ -102,6 +107,15 @@ impl Generation {
 
     pub(super) fn build(&self) -> &Build {
         &self.build
+    }
+
+    /// Where the author's file lies, as far as was seen.
+    pub(super) fn found_at(&self) -> PathBuf {
+        self.found_at.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn was_found_at(&self, path: &Path) {
+        path.clone_into(&mut self.found_at.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(super) fn settings(&self) -> &EndpointSettings {

@@ -301,14 +301,18 @@ fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>) -> C
 // === impl Code ===
 
 impl Code {
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Found(found) => &found.library,
+            Self::Kept(build) => build.library.path(),
+        }
+    }
+
     /// Of the file as it is now.
     pub(super) fn digest(&self) -> std::io::Result<Digest> {
-        let library = match self {
-            Self::Found(found) => &found.library,
-            Self::Kept(build) => return Ok(build.library.digest()),
-        };
         let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(File::open(library)?)?;
+        hasher.update_reader(File::open(self.path())?)?;
         Ok(Digest(*hasher.finalize().as_bytes()))
     }
 }

@@ -75,6 +75,7 @@ impl Registry {
                     && serving.build().source.package.digest == source.package.digest
                     && code.digest().is_ok_and(|digest| digest == serving.build().library.digest())
                 {
+                    serving.was_found_at(code.path());
                     return Ok(Swapped::Unchanged(serving.id()));
                 }
                 parts
