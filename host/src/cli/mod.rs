@@ -29,7 +29,7 @@ enum Command {
     Archive(archive::ArchiveArgs),
     Check(check::CheckArgs),
     New(new::NewArgs),
-    /// Tries one library; the server starts itself with this, and nobody else needs it.
+    /// Keeps the processes in which libraries are tried; the server starts itself with this, and nobody else needs it.
     #[command(hide = true)]
     Canary {
         parent: u32,
@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
         Command::Archive(args) => archive::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),
         Command::New(args) => new::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Canary { parent } => crate::plugin::run_child(parent).map(|()| ExitCode::SUCCESS),
+        Command::Canary { parent } => crate::plugin::run_keeper(parent).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("sconce: {error:#}");

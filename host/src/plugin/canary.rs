@@ -5,36 +5,19 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io;
-use std::io::PipeReader;
-use std::io::Read;
-use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::ExitStatus;
-use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::mpsc;
 use std::time::Duration;
-use std::time::Instant;
 
 use handler_sdk::ContextInfo;
-use rustix::process::Pid;
-use rustix::process::Signal;
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::PluginError;
 use super::StagedLibrary;
+use super::keeper::Keeper;
 use crate::ids::Digest;
 
 /// A step of the trial, as it is named to people.
@@ -66,8 +49,11 @@ pub struct Canary {
     program: PathBuf,
     /// By the library's digest and all that it was tried with.
     passed: Mutex<HashSet<(Digest, String)>>,
+    /// Those without a trial just now; they end by themselves after a while.
+    keepers: Mutex<Vec<Keeper>>,
 }
 
+/// From the server to a keeper: one trial.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
     pub(super) library: PathBuf,
@@ -76,36 +62,38 @@ pub(super) struct Orders {
     pub(super) request: CanaryRequest,
 }
 
+/// From a keeper or its canary to the server.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Report {
+    /// The keeper has forked the canary, which leads a group of its own.
+    Born {
+        process: i32,
+    },
     Begin(Step),
-    Failed { step: Step, reason: String },
-    Layout { reason: String },
+    Failed {
+        step: Step,
+        reason: String,
+    },
+    Layout {
+        reason: String,
+    },
     Passed,
+    /// The canary is gone, and all that it started; the status is as `waitpid` gives it.
+    Ended {
+        status: i32,
+    },
 }
 
-/// The argument with which the program knows that it is the child; its parent's process id follows.
-const CANARY_COMMAND: &str = "canary";
-
-/// The child's last words that are shown, in bytes.
-const LAST_WORDS: usize = 600;
-
-/// A report is a line; a longer one comes from no child of ours.
-const LONGEST_REPORT: usize = 1 << 20;
-
-/// How long the last words may take to arrive once the child is gone: a grandchild may hold the pipe open.
-const LAST_WORDS_WAIT: Duration = Duration::from_millis(200);
-
-/// Between two looks at a child that has closed its socket and not ended yet.
-const END_PAUSE: Duration = Duration::from_millis(2);
+/// More keepers than this aren't kept waiting: it takes many models at once to have so many trials at once.
+const MOST_KEEPERS: usize = 2;
 
 // === impl Canary ===
 
 impl Canary {
     /// `program` is the sconce binary, which must know the command `canary`.
     pub fn new(program: PathBuf) -> Self {
-        Self { program, passed: Mutex::default() }
+        Self { program, passed: Mutex::default(), keepers: Mutex::default() }
     }
 
     /// Runs the trial of a private copy, or returns at once if the same bytes have passed the same trial before.
@@ -126,187 +114,32 @@ impl Canary {
         let orders = Orders { library, again: again_path, request: request.clone() };
         let mut orders = serde_json::to_vec(&orders).map_err(|error| unavailable(error.to_string()))?;
         orders.push(b'\n');
-        let trial = Trial::start(&self.program, limit).map_err(|error| unavailable(error.to_string()))?;
-        trial.watch(&orders, staged.source())?;
+        let mut keeper = self.keeper().map_err(|error| unavailable(error.to_string()))?;
+        keeper.try_out(&orders, staged.source(), limit)?;
+        // Only one whose canary has passed is asked again: the next trial begins as clean as this one.
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        if keepers.len() < MOST_KEEPERS {
+            keepers.push(keeper);
+        }
+        drop(keepers);
         self.passed().insert(key);
         Ok(())
     }
 
+    /// One that waits for orders, or a new one.
+    fn keeper(&self) -> std::io::Result<Keeper> {
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(keeper) = keepers.pop() {
+            if keeper.is_waiting() {
+                return Ok(keeper);
+            }
+        }
+        drop(keepers);
+        Keeper::start(&self.program)
+    }
+
     fn passed(&self) -> MutexGuard<'_, HashSet<(Digest, String)>> {
         self.passed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A child at work; it and all that it started are killed when this is dropped.
-struct Trial {
-    child: Child,
-    socket: UnixStream,
-    last_words: LastWords,
-    limit: Duration,
-    end: Instant,
-}
-
-/// What the child prints, of which the end is kept.
-struct LastWords {
-    kept: Arc<Mutex<Vec<u8>>>,
-    finished: mpsc::Receiver<()>,
-}
-
-// === impl Trial ===
-
-impl Trial {
-    fn start(program: &Path, limit: Duration) -> io::Result<Self> {
-        let (socket, of_child) = UnixStream::pair()?;
-        let (printed, print) = io::pipe()?;
-        let child = Command::new(program)
-            .arg(CANARY_COMMAND)
-            .arg(std::process::id().to_string())
-            .stdin(Stdio::from(OwnedFd::from(of_child)))
-            .stdout(print.try_clone()?)
-            .stderr(print)
-            // A group of its own: it dies with all it started, and a Ctrl-C for the server is none for it.
-            .process_group(0)
-            .spawn()?;
-        Ok(Self { child, socket, last_words: LastWords::listen(printed)?, limit, end: Instant::now() + limit })
-    }
-
-    fn watch(mut self, orders: &[u8], source: &Path) -> Result<(), PluginError> {
-        let path = source.to_owned();
-        let mut step = Step::Open;
-        // A child that is gone already is told from its end.
-        let _ = self.socket.set_write_timeout(Some(self.limit.max(END_PAUSE)));
-        let _ = self.socket.write_all(orders);
-        let mut received = Vec::new();
-        loop {
-            while let Some(report) = next_report(&mut received) {
-                return match report {
-                    Report::Begin(next) => {
-                        step = next;
-                        continue;
-                    }
-                    Report::Passed => Ok(()),
-                    Report::Failed { step, reason } => Err(PluginError::TrialFailed { path, step, reason }),
-                    Report::Layout { reason } => {
-                        Err(PluginError::Layout { path, sdk: handler_sdk::abi::SDK_VERSION, reason })
-                    }
-                };
-            }
-            match self.receive(&mut received) {
-                Some(true) => {}
-                Some(false) => return Err(self.died(path, step)),
-                None => {
-                    return Err(PluginError::TrialTimedOut { path, step, limit: self.limit });
-                }
-            }
-        }
-    }
-
-    /// Reads what has come; `Some(false)` where nothing will come any more, `None` where the time is up.
-    fn receive(&mut self, received: &mut Vec<u8>) -> Option<bool> {
-        let mut buffer = [0; 4096];
-        loop {
-            let left = self.end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return None;
-            }
-            let read = self.socket.set_read_timeout(Some(left)).and_then(|()| self.socket.read(&mut buffer));
-            match read {
-                Ok(0) => return Some(false),
-                Ok(count) if received.len() + count <= LONGEST_REPORT => {
-                    received.extend_from_slice(&buffer[..count]);
-                    return Some(true);
-                }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Ok(_) | Err(_) => return Some(false),
-            }
-        }
-    }
-
-    fn died(&mut self, path: PathBuf, step: Step) -> PluginError {
-        let status = loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => break Ok(status),
-                Ok(None) if Instant::now() < self.end => std::thread::park_timeout(END_PAUSE),
-                Ok(None) => {
-                    let limit = self.limit;
-                    return PluginError::TrialTimedOut { path, step, limit };
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        let end = status.map_or_else(|error| format!("was lost ({error})"), describe);
-        let output = self.last_words.take();
-        PluginError::TrialDied { path, step, end, output }
-    }
-}
-
-impl Drop for Trial {
-    fn drop(&mut self) {
-        // What the library does while its process ends is of no interest: the verdict stands.
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn next_report(received: &mut Vec<u8>) -> Option<Report> {
-    let end = received.iter().position(|&byte| byte == b'\n')?;
-    let line: Vec<u8> = received.drain(..=end).collect();
-    serde_json::from_slice(&line).ok()
-}
-
-// === impl LastWords ===
-
-impl LastWords {
-    /// Reads to the end on a thread, so that the child never waits for a reader.
-    fn listen(mut printed: PipeReader) -> io::Result<Self> {
-        let kept = Arc::new(Mutex::new(Vec::new()));
-        let (done, finished) = mpsc::channel();
-        let of_thread = Arc::clone(&kept);
-        std::thread::Builder::new().name("canary-output".to_owned()).spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = printed.read(&mut buffer) {
-                let mut kept = of_thread.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.extend_from_slice(&buffer[..read]);
-                let surplus = kept.len().saturating_sub(LAST_WORDS);
-                kept.drain(..surplus);
-            }
-            let _ = done.send(());
-        })?;
-        Ok(Self { kept, finished })
-    }
-
-    fn take(&self) -> String {
-        let _ = self.finished.recv_timeout(LAST_WORDS_WAIT);
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&kept).trim().replace('\n', " | ")
-    }
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => {
-            let name = Signal::from_named_raw(signal).map_or("unknown", signal_name);
-            format!("was killed by signal {signal} ({name})")
-        }
-        (None, Some(code)) => format!("ended by itself with exit status {code}"),
-        (None, None) => "ended".to_owned(),
-    }
-}
-
-fn signal_name(signal: Signal) -> &'static str {
-    match signal {
-        Signal::SEGV => "segmentation fault",
-        Signal::ABORT => "abort",
-        Signal::BUS => "bus error",
-        Signal::ILL => "illegal instruction",
-        Signal::FPE => "arithmetic error",
-        Signal::KILL => "killed from outside, perhaps for want of memory",
-        Signal::TERM => "asked to end from outside",
-        _ => "see signal(7)",
     }
 }
 

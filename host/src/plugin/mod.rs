@@ -8,6 +8,7 @@ mod canary;
 mod catalogue;
 mod compat;
 mod error;
+mod keeper;
 mod library;
 mod mapping;
 mod note;
@@ -40,7 +41,7 @@ pub use services::ModelSource;
 pub use services::Services;
 pub use stage::LibraryStore;
 pub use stage::StagedLibrary;
-pub use trial::run_child;
+pub use trial::run_keeper;
 
 /// Ends the process at once, without the exit code of libraries, under which threads of plugins may still run.
 ///

@@ -1,20 +1,26 @@
-//! The child's side of a canary: the whole trial, in a process that may die of it.
+//! The keeper's side of a trial, and the canary's: the whole trial, in a process that may die of it.
 
+use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::Context;
 use handler_sdk::ContextInfo;
 use handler_sdk::Device;
 use handler_sdk::abi::instance::CallError;
+use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 use rustix::process::Signal;
+use rustix::process::WaitId;
+use rustix::process::WaitIdOptions;
+use rustix::process::WaitOptions;
 
 use super::CanaryRequest;
 use super::Library;
@@ -30,26 +36,77 @@ use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::model::load as load_model;
 
-/// What the program does when it was started with the command `canary` and its parent's process id: the whole trial.
-pub fn run_child(parent: u32) -> anyhow::Result<()> {
-    // The child must not outlive the server, not even one that ended before this line.
+/// For so long a keeper waits for orders.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What the program does when it was started with the command `canary` and its parent's process id: it keeps canaries.
+pub fn run_keeper(parent: u32) -> anyhow::Result<()> {
+    // It must not outlive the server, not even one that ended before this line.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let parent = i32::try_from(parent).ok().and_then(Pid::from_raw);
-    anyhow::ensure!(rustix::process::getppid() == parent, "the server that started this trial is gone");
-    // Its crash needs no core file.
+    anyhow::ensure!(rustix::process::getppid() == parent, "the server that started this process is gone");
+    // The crash of a canary needs no core file.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none)?;
     let socket = take_socket().context("this command is for the server alone: use `sconce check`")?;
-    let mut orders = String::new();
-    BufReader::new(&socket).read_line(&mut orders)?;
-    let orders: Orders = serde_json::from_str(&orders)?;
     Runtime::start(Accelerators::None, 1)?;
-    // A thread of its own, as in the server.
-    let trial = std::thread::Builder::new().name("canary".to_owned()).spawn(move || {
-        let verdict = try_out(&orders, &socket)?;
-        report(&socket, &verdict)
-    })?;
-    trial.join().map_err(|_| anyhow::anyhow!("the trial itself panicked"))?
+    socket.set_read_timeout(Some(IDLE))?;
+    let mut lines = BufReader::new(&socket);
+    loop {
+        let mut orders = String::new();
+        match lines.read_line(&mut orders) {
+            // The server is gone, or has asked nothing for a long time: the memory is worth more.
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            read => read?,
+        };
+        let orders: Orders = serde_json::from_str(&orders)?;
+        keep_canary(orders, &socket)?;
+    }
+}
+
+/// Forks a canary for one trial, and waits for its end.
+fn keep_canary(orders: Orders, socket: &UnixStream) -> anyhow::Result<()> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    anyhow::ensure!(threads == 1, "the keeper has {threads} threads; this is a bug");
+    let keeper = rustix::process::getpid();
+    // SAFETY: this process has one thread, so no lock is held that the child would wait for.
+    let canary = match unsafe { libc::fork() } {
+        0 => {
+            let passed = be_canary(orders, socket, keeper);
+            if let Err(error) = &passed {
+                // Its last words.
+                let _ = writeln!(io::stderr(), "{error:#}");
+            }
+            super::leave(passed.is_err().into())
+        }
+        process => Pid::from_raw(process).filter(|_| process > 0).ok_or_else(io::Error::last_os_error)?,
+    };
+    // The canary does the same; whoever comes first, it is done before anybody hears of the canary.
+    let _ = rustix::process::setpgid(Some(canary), Some(canary));
+    report(socket, &Report::Born { process: canary.as_raw_nonzero().get() })?;
+    // Its number stays its own, and that of its group, until it is reaped.
+    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while matches!(rustix::process::waitid(WaitId::Pid(canary), looking), Err(Errno::INTR)) {}
+    let _ = rustix::process::kill_process_group(canary, Signal::KILL);
+    let (_, status) = rustix::process::waitpid(Some(canary), WaitOptions::empty())?
+        .context("the canary has ended, and can't be reaped; this is a bug")?;
+    report(socket, &Report::Ended { status: status.as_raw() })
+}
+
+/// The forked process: the trial, on a thread of its own, as in the server.
+fn be_canary(orders: Orders, socket: &UnixStream, keeper: Pid) -> anyhow::Result<()> {
+    // Should the keeper be killed, so is this; it must not be gone already.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    anyhow::ensure!(rustix::process::getppid() == Some(keeper), "the keeper of this trial is gone");
+    rustix::process::setpgid(None, None)?;
+    std::thread::scope(|scope| {
+        let trial = std::thread::Builder::new().name("canary".to_owned()).spawn_scoped(scope, move || {
+            let verdict = try_out(&orders, socket)?;
+            report(socket, &verdict)
+        })?;
+        trial.join().map_err(|_| anyhow::anyhow!("the trial itself panicked"))?
+    })
 }
 
 /// Takes the socket from standard input, and leaves nothing there for what the library starts.
