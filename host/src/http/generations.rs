@@ -97,6 +97,8 @@ struct ModelDescription {
     address: Option<String>,
     /// Whether it was in memory before this generation.
     was_resident: bool,
+    /// Whether a handler had written to the weights before this generation.
+    was_changed: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -214,6 +216,7 @@ impl ModelDescription {
             bytes: model.footprint.bytes,
             address: model.footprint.address.map(|address| format!("{address:#x}")),
             was_resident: model.was_resident,
+            was_changed: model.footprint.was_changed,
         }
     }
 }

@@ -51,6 +51,8 @@ pub struct Footprint {
     pub bytes: u64,
     /// Of the first weight, on the model's device: while it stays the same, the weights have not moved.
     pub address: Option<usize>,
+    /// Whether somebody has written to a weight since the model was loaded.
+    pub was_changed: bool,
 }
 
 /// The libtorch of this process; without the feature `torch` there is none, and no model can be loaded.

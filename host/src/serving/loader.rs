@@ -254,11 +254,18 @@ impl Loader {
         let missing = || ModelError::Missing { path: path.to_owned() };
         let key = ModelKey { digest: digest.ok_or_else(missing)?, device };
         let (model, place) = self.models.get(&key, path)?;
+        let footprint = model.footprint();
+        if footprint.was_changed {
+            tracing::warn!(
+                model = %path.display(),
+                "the weights in memory are not the file's any more: the model or a handler has written to them in place, and they are served as they are"
+            );
+        }
         let record = ModelRecord {
             file: member.to_owned(),
             digest: key.digest,
             device,
-            footprint: model.footprint(),
+            footprint,
             was_resident: place == Place::Resident,
         };
         Ok((model, record))

@@ -36,6 +36,7 @@ struct TorchModel {
     raw: RawModel,
     kind: ModelKind,
     device: Device,
+    versions_when_loaded: i64,
 }
 
 pub(super) fn start(accelerators: Accelerators, threads_per_operation: usize) -> Result<Runtime, ModelError> {
@@ -63,7 +64,7 @@ pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelE
             (raw, ModelKind::StateDict)
         }
     };
-    Ok(Arc::new(TorchModel { raw, kind, device }))
+    Ok(Arc::new(TorchModel::new(raw, kind, device)))
 }
 
 fn tensor_of(named: &NamedTensor, path: &Path) -> Result<Tensor, ModelError> {
@@ -112,7 +113,30 @@ impl Model for TorchModel {
         });
         // A tensor without storage of its own has no address; what was counted before it stands.
         drop(counted);
+        footprint.was_changed = self.versions() != self.versions_when_loaded;
         footprint
+    }
+}
+
+impl TorchModel {
+    fn new(raw: RawModel, kind: ModelKind, device: Device) -> Self {
+        let mut model = Self { raw, kind, device, versions_when_loaded: 0 };
+        model.versions_when_loaded = model.versions();
+        model
+    }
+
+    /// The sum of what libtorch counts for each tensor: one more for each time it is written to in place.
+    fn versions(&self) -> i64 {
+        let mut sum = 0;
+        let counted = self.raw.tensors(&mut |step| {
+            // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
+            let tensor = unsafe { Tensor::clone_from_ptr(step.tensor.cast_mut().cast()) };
+            sum += tensor.f_internal_version().map_err(|error| error.to_string())?;
+            Ok(())
+        });
+        // A tensor made in inference mode isn't counted; what was counted before it is compared all the same.
+        drop(counted);
+        sum
     }
 }
 

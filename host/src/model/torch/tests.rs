@@ -223,6 +223,27 @@ fn torchscript_has_code_and_weights() {
 }
 
 #[test]
+fn weights_that_somebody_wrote_to_are_told() {
+    let model = load(&testdata("torchscript.pt"), Device::Cpu).unwrap();
+    let before = model.footprint();
+    assert!(before.bytes > 0 && before.address.is_some() && !before.was_changed, "{before:?}");
+    // As around every call of a handler.
+    let _mode = InferenceMode::enter();
+    let mut changed = false;
+    model
+        .weights(RawDoor::TORCH, &mut |event| {
+            // SAFETY: the model lends an `at::Tensor` for the duration of the step.
+            let mut tensor = unsafe { Tensor::clone_from_ptr(event.tensor.torch.cast_mut().cast()) };
+            if !changed {
+                let _ = tensor.zero_();
+                changed = true;
+            }
+        })
+        .unwrap();
+    assert_eq!(model.footprint(), Footprint { was_changed: true, ..before });
+}
+
+#[test]
 fn a_damaged_torchscript_file_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.pt");
