@@ -181,6 +181,27 @@ fn a_long_file_says_why() {
 }
 
 #[test]
+fn the_hazards_name_tests_that_are_there() {
+    let text = fs::read_to_string(repository().join("ARCHITECTURE.md")).unwrap();
+    let (_, hazards) = text.split_once("## Hazards of hot swap").unwrap();
+    let sources: String = files(&ALL).into_iter().map(|file| file.text).collect();
+    let cells = hazards.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit('|').next());
+    let names: Vec<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| match name.contains('/') {
+            true => !["", "host/src/"].iter().any(|root| {
+                let path = repository().join(format!("{root}{name}"));
+                path.exists() || path.with_extension("rs").exists()
+            }),
+            false => !sources.contains(&format!("fn {name}()")),
+        })
+        .collect();
+    assert!(names.len() > 40, "only {} tests were seen in ARCHITECTURE.md", names.len());
+    assert!(missing.is_empty(), "ARCHITECTURE.md names tests that don't exist: {missing:?}");
+}
+
+#[test]
 fn the_rules_see_what_they_forbid() {
     let file = |path: &str, text: &str| Source::new(path.to_owned(), text.to_owned());
     let source = file(
