@@ -50,8 +50,19 @@ const DEEPEST_STACK: u64 = 16 << 20;
 /// How much is read at a time.
 const WINDOW: usize = 64 << 10;
 
+/// More than the system keeps of a stack from one thread to the next.
+const CLEARED: usize = 64 << 10;
+
 /// The signals that the kernel knows.
 const SIGNALS: Range<libc::c_int> = 1..65;
+
+/// Overwrites what calls have left beyond the calling function's end of the stack.
+///
+/// The system gives a stack to the next thread as it is, down to some pages; there, an address in a library would look like a call that the thread has open.
+#[inline(never)]
+pub fn clear_stack() {
+    std::hint::black_box(&mut [0_u8; CLEARED]);
+}
 
 /// Says what of the library is in use, or what can't be told; `None` where it may be unmapped.
 ///
@@ -113,12 +124,13 @@ fn threads_in(code: Vec<Range<u64>>, patience: Duration) -> Option<String> {
                 continue;
             }
             match threads.look(id, &mappings) {
-                Look::Inside => return Some(format!("its thread {} still runs", name(id))),
+                // Asked again: a thread that has just done something else may have had such an address on its stack by chance.
+                Look::Inside => doubt = Some(format!("its thread {} still runs", name(id))),
                 Look::Outside => {
                     outside.insert(id);
                 }
                 Look::Unknown(reason) => {
-                    doubt = Some(format!("whether thread {} is its can't be told: {reason}", name(id)))
+                    doubt.get_or_insert_with(|| format!("whether thread {} is its can't be told: {reason}", name(id)));
                 }
             }
         }

@@ -33,6 +33,7 @@ use crate::model::InferenceMode;
 use crate::plugin::Library;
 use crate::plugin::LibraryInstance;
 use crate::plugin::Services;
+use crate::plugin::clear_stack;
 
 /// What all workers of a generation share.
 #[derive(Debug)]
@@ -127,6 +128,8 @@ impl Worker {
             let mut work = Work { plan, library, shared: of_thread, instance: None };
             work.run(&queue, &gate, &ready);
             // The object is dropped here, on the thread that made it, and then the thread's hold on its code.
+            drop(work);
+            clear_stack();
         })?;
         Ok(Self { shared, thread })
     }
