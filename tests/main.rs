@@ -23,4 +23,5 @@ mod mnist;
 mod no_torch;
 mod serve;
 mod shutdown;
+mod swap;
 mod third_party;

@@ -4,20 +4,30 @@ mod archive;
 mod build;
 mod client;
 mod gate;
+mod load;
 mod server;
+mod swaps;
 
 pub(crate) use archive::Archive;
 pub(crate) use archive::sconce;
+pub(crate) use build::build_of;
 pub(crate) use build::first_party;
 pub(crate) use build::fixture;
+pub(crate) use build::mark_of;
 #[cfg(feature = "torch")]
 pub(crate) use build::trainer;
+pub(crate) use build::with_bytes;
 pub(crate) use client::Answer;
 pub(crate) use client::Sent;
 pub(crate) use client::multipart;
 pub(crate) use gate::Gate;
+pub(crate) use load::Load;
+pub(crate) use load::Tally;
 pub(crate) use server::Server;
 pub(crate) use server::Setup;
+pub(crate) use swaps::put;
+pub(crate) use swaps::step;
+pub(crate) use swaps::swapped;
 
 use std::path::Path;
 use std::path::PathBuf;

@@ -47,8 +47,7 @@ pub(crate) struct Server {
     metrics: String,
     log: Arc<Mutex<String>>,
     agent: Agent,
-    /// Held for its drop.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 // === impl Setup ===
@@ -134,7 +133,7 @@ impl Setup {
             metrics: String::new(),
             log,
             agent: client::agent(),
-            _folder: self.folder,
+            folder: self.folder,
         };
         eventually("the line `Model server started.`", || {
             assert!(server.status().is_none(), "the server ended at once");
@@ -262,8 +261,21 @@ impl Server {
         self.inference.strip_prefix("http://").unwrap()
     }
 
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("models")
+    }
+
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.folder.path().join("plugins")
+    }
+
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.lock().unwrap().id()).unwrap();
+        let id = i32::try_from(self.id()).unwrap();
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 
