@@ -6,6 +6,7 @@ mod many;
 mod refused;
 mod reload;
 mod roll_back;
+mod weights;
 
 use crate::support::Archive;
 use crate::support::Setup;

@@ -57,6 +57,17 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// The weights that the repository holds; says so where it holds none.
+#[cfg(feature = "torch")]
+pub(crate) fn mnist_weights() -> Option<PathBuf> {
+    let file = repository().join("model-store/mnist/mnist_cnn.safetensors");
+    if !file.is_file() {
+        eprintln!("left out: there is no {}", file.display());
+        return None;
+    }
+    Some(file)
+}
+
 /// Asserts that a text says all of these.
 #[track_caller]
 pub(crate) fn says(text: &str, parts: &[&str]) {

@@ -55,20 +55,20 @@ impl Server {
         self.describe(model)["generation"].as_u64().unwrap()
     }
 
-    /// The sum of a metric's values over all labels that hold these.
-    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    /// The sum of a metric's whole numbers, over all labels among which are these.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let text = self.metrics().ok();
         let ours = |line: &&str| {
             let rest = line.strip_prefix(name).unwrap_or_default();
             rest.starts_with([' ', '{']) && labels.iter().all(|label| line.contains(label))
         };
-        text.lines().filter(ours).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        text.lines().filter(ours).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// Waits until so many libraries are mapped.
-    pub(crate) fn maps_libraries(&self, count: u32) {
+    pub(crate) fn maps_libraries(&self, count: u64) {
         eventually(&format!("{count} libraries to be mapped"), || {
-            (self.metric("sconce_libraries_mapped", &[]) == f64::from(count)).then_some(())
+            (self.metric("sconce_libraries_mapped", &[]) == count).then_some(())
         });
     }
 

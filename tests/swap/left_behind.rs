@@ -3,6 +3,7 @@
 use super::setup;
 use crate::support::Gate;
 use crate::support::build_of;
+use crate::support::eventually;
 use crate::support::fixture;
 use crate::support::says;
 
@@ -25,14 +26,10 @@ fn a_thread_that_still_runs_keeps_its_code() {
 
     // The thread runs on to its end in code that is still there.
     gate.open();
-    crate::support::eventually("the thread to end", || {
-        (!server.threads().iter().any(|name| name == "left-behind")).then_some(())
-    });
+    eventually("the thread to end", || (!server.threads().iter().any(|name| name == "left-behind")).then_some(()));
     // One whose thread has ended before the swap goes.
     assert_eq!(server.predict(MODEL, gate.body()).ok(), "started");
-    crate::support::eventually("the thread to end", || {
-        (!server.threads().iter().any(|name| name == "left-behind")).then_some(())
-    });
+    eventually("the thread to end", || (!server.threads().iter().any(|name| name == "left-behind")).then_some(()));
     server.swap(MODEL);
     assert_eq!(server.retired(MODEL, second)["loaded"]["text"], "unmapped");
     server.still_serves();
@@ -52,7 +49,7 @@ fn a_call_that_never_comes_back_keeps_its_code() {
         server.swap(MODEL);
         let message = hanging.join().unwrap().error(500, "InternalServerException");
         says(&message, &["Worker died.", "longer than responseTimeout (1 s)"]);
-        let stuck = crate::support::eventually("the old generation to be stuck", || {
+        let stuck = eventually("the old generation to be stuck", || {
             Some(server.generation(MODEL, first)).filter(|generation| generation["state"] == "stuck")
         });
         says(stuck["loaded"]["text"].as_str().unwrap(), &["stay mapped", "a call of its handler never came back"]);

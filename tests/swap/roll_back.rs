@@ -3,10 +3,12 @@
 use std::fs;
 
 use super::setup;
+use crate::support::Sent;
 use crate::support::build_of;
 use crate::support::eventually;
 use crate::support::fixture;
 use crate::support::mark_of;
+use crate::support::put;
 use crate::support::says;
 use crate::support::swapped;
 
@@ -35,11 +37,11 @@ fn each_rollback_goes_one_generation_back() {
     server.put_library(FILE, &build_of(&library, 2));
     server.swap(MODEL);
     assert_eq!(server.predict(MODEL, "").body, mark_of(2));
-    assert_eq!(server.metric("sconce_swaps_total", &["outcome=\"rolled_back\""]) as u32, 2);
-    assert_eq!(server.metric("sconce_swaps_total", &["outcome=\"swapped\""]) as u32, 3);
+    assert_eq!(server.metric("sconce_swaps_total", &["outcome=\"rolled_back\""]), 2);
+    assert_eq!(server.metric("sconce_swaps_total", &["outcome=\"swapped\""]), 3);
     server.comes_to_rest();
     server.maps_libraries(2);
-    server.management("/models/nobody/rollback", &crate::support::Sent::body("")).error(404, "ModelNotFoundException");
+    server.management("/models/nobody/rollback", &Sent::body("")).error(404, "ModelNotFoundException");
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn a_build_that_only_panics_is_rolled_back_by_itself() {
 fn a_first_build_that_panics_has_nothing_to_go_back_to() {
     const MODEL: &str = "panics_by_build";
     let setup = setup("panics-by-build", "").property("sconce_rollback_after_panics", "2");
-    crate::support::put(&setup.plugins().join("libpanics_by_build.so"), &build_of(&fixture("panics-by-build"), 2));
+    put(&setup.plugins().join("libpanics_by_build.so"), &build_of(&fixture("panics-by-build"), 2));
     let server = setup.start();
     for _ in 0..5 {
         server.predict(MODEL, "").error(503, "InternalServerException");
