@@ -59,7 +59,9 @@ impl Setup {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         // One worker does for most tests, and makes what they see plain.
+        let work = format!("sconce_work_dir={}", folder.path().join("work").display());
         let properties = [
+            &work,
             "inference_address=http://127.0.0.1:0",
             "management_address=http://127.0.0.1:0",
             "metrics_address=http://127.0.0.1:0",
@@ -267,6 +269,11 @@ impl Server {
 
     pub(crate) fn plugins(&self) -> PathBuf {
         self.folder.path().join("plugins")
+    }
+
+    /// Where it keeps its private copies.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.folder.path().join("work")
     }
 
     /// Of its process.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -72,6 +73,11 @@ impl Server {
         });
     }
 
+    /// How many private copies of libraries it has on disk.
+    pub(crate) fn copies(&self) -> usize {
+        files(&self.work()).iter().filter(|path| path.extension().is_some_and(|extension| extension == "so")).count()
+    }
+
     /// The memory of its process, in bytes.
     pub(crate) fn resident(&self) -> i64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
@@ -129,4 +135,10 @@ pub(crate) fn put(place: &Path, content: &[u8]) {
     let new = folder.join("new");
     fs::write(&new, content).unwrap();
     fs::rename(&new, place).unwrap();
+}
+
+/// All files below a folder; what goes meanwhile is left out.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

@@ -109,6 +109,8 @@ pub(super) fn swap_many(server: &Server, package: &str) -> Tally {
     assert!(growth < GROWTH, "{growth} bytes more");
     // The last one and `echo`.
     server.maps_libraries(2);
+    // Those two, and three that could be gone back to.
+    eventually("the copies to go", || (server.copies() == 5).then_some(()));
     server.still_serves();
     tally
 }

@@ -19,6 +19,7 @@ const FILE: &str = "libbreaks_by_build.so";
 fn is_refused(server: &Server, parts: &[&str]) {
     let (before, serving) = (server.generations(MODEL)[0]["generation"].as_u64().unwrap(), server.serving(MODEL));
     let counted = server.metric("sconce_swaps_total", &["outcome=\"refused\""]);
+    let copies = server.copies();
     let message = server.reload(MODEL).error(409, "SwapRefusedException");
     says(&message, parts);
     assert_eq!(server.predict(MODEL, "").body, mark_of(0));
@@ -43,6 +44,7 @@ fn is_refused(server: &Server, parts: &[&str]) {
     server.comes_to_rest();
     // The one that serves and `echo`.
     server.maps_libraries(2);
+    assert_eq!(server.copies(), copies);
 }
 
 #[test]
@@ -74,6 +76,13 @@ fn whatever_is_wrong_the_one_before_serves_on() {
         server.put_library(FILE, &content);
         is_refused(&server, parts);
     }
+    // Written over where it lies: the server has mapped a copy of its own.
+    server.put_library(FILE, &good);
+    let before = server.serving(MODEL);
+    server.swap(MODEL);
+    server.retired(MODEL, before);
+    fs::write(server.plugins().join(FILE), &good[..good.len() / 2]).unwrap();
+    is_refused(&server, &[no_library, FILE, damaged]);
     // A file that is gone is no reason to stop serving either.
     fs::remove_file(server.plugins().join(FILE)).unwrap();
     is_refused(&server, &[no_library, "libecho.so has echo"]);
@@ -86,10 +95,9 @@ fn whatever_is_wrong_the_one_before_serves_on() {
 
 #[test]
 fn a_build_that_hangs_is_stopped() {
-    let archive = Archive::new(MODEL, MODEL);
     let server = setup("breaks-by-build", "startupTimeout: 100\n").start();
     server.put_library(FILE, &build_of(&fixture("breaks-by-build"), 4));
-    archive.clone().config("startupTimeout: 2\n").pack(&server.store());
+    Archive::new(MODEL, MODEL).config("startupTimeout: 2\n").pack(&server.store());
     is_refused(&server, &["initialize took longer than 2s and was stopped", "raise startupTimeout"]);
     assert_eq!(server.describe(MODEL)["startupTimeout"], 100, "the archive's settings are refused with it");
     server.still_serves();

@@ -45,6 +45,23 @@ fn each_rollback_goes_one_generation_back() {
 }
 
 #[test]
+fn three_generations_are_kept_to_go_back_to() {
+    const MODEL: &str = "tells_its_build";
+    let server = setup("tells-its-build", "").start();
+    let library = fixture("tells-its-build");
+    for number in 1..=5 {
+        server.put_library("libtells_its_build.so", &build_of(&library, number));
+        server.swap(MODEL);
+    }
+    for number in [4, 3, 2] {
+        swapped(&server.roll_back(MODEL));
+        assert_eq!(server.predict(MODEL, "").body, mark_of(number));
+    }
+    server.roll_back(MODEL).error(409, "NoGenerationBeforeException");
+    assert_eq!(server.predict(MODEL, "").body, mark_of(2));
+}
+
+#[test]
 fn a_build_that_only_panics_is_rolled_back_by_itself() {
     const MODEL: &str = "panics_by_build";
     let server = setup("panics-by-build", "").property("sconce_rollback_after_panics", "3").start();
