@@ -24,4 +24,5 @@ mod new;
 mod no_torch;
 mod serve;
 mod shutdown;
+mod swap;
 mod third_party;

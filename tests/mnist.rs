@@ -2,29 +2,19 @@
 #![cfg(feature = "torch")]
 
 use std::fs;
-use std::path::PathBuf;
 
 use crate::support::Archive;
 use crate::support::Sent;
 use crate::support::Server;
 use crate::support::Setup;
 use crate::support::first_party;
+use crate::support::mnist_weights;
 use crate::support::multipart;
 use crate::support::repository;
 use crate::support::says;
 use crate::support::trainer;
 
 const HANDLER: &str = "mnist_digit_classifier";
-
-/// The weights that the repository holds; says so where it holds none.
-fn weights() -> Option<PathBuf> {
-    let file = repository().join("model-store/mnist/mnist_cnn.safetensors");
-    if !file.is_file() {
-        eprintln!("left out: there is no {}", file.display());
-        return None;
-    }
-    Some(file)
-}
 
 /// The picture of a digit.
 fn picture(digit: u32) -> Vec<u8> {
@@ -33,7 +23,7 @@ fn picture(digit: u32) -> Vec<u8> {
 
 /// A server with the model `dict`, from the weights, and with `script`, from the TorchScript that the trainer makes of them.
 fn server() -> Option<Server> {
-    let weights = weights()?;
+    let weights = mnist_weights()?;
     let made = tempfile::tempdir().unwrap();
     trainer(&["export".as_ref(), "--weights".as_ref(), weights.as_ref(), "--out".as_ref(), made.path().as_ref()]);
     let model = |name: &str, file| Archive::new(name, HANDLER).weights(file).config("batchSize: 4\nmaxBatchDelay: 5\n");

@@ -1,5 +1,6 @@
 //! Plugins, each built once a run by a cargo of its own.
 
+use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -31,6 +32,7 @@ pub(crate) fn fixture(package: &str) -> PathBuf {
     static ALL: OnceLock<()> = OnceLock::new();
     static ABORTING: OnceLock<()> = OnceLock::new();
     static TORCH: OnceLock<()> = OnceLock::new();
+    const WITH_TORCH: [&str; 2] = ["torch-tensors", "tells-its-build-in-torch"];
     let target = Profile::of_the_host().target().join("fixtures");
     let build = |flags: &[&str]| {
         let mut cargo = cargo(Flags::Dropped);
@@ -48,12 +50,16 @@ pub(crate) fn fixture(package: &str) -> PathBuf {
             library(&target.join("aborting"), package)
         }
         // In a call of its own: else all would get the SDK with libtorch.
-        "torch-tensors" => {
-            TORCH.get_or_init(|| build(&["-p", "torch-tensors"]));
+        package if WITH_TORCH.contains(&package) => {
+            TORCH.get_or_init(|| build(&["-p", WITH_TORCH[0], "-p", WITH_TORCH[1]]));
             library(&target.join("debug"), package)
         }
         _ => {
-            ALL.get_or_init(|| build(&["--workspace", "--exclude", "aborting", "--exclude", "torch-tensors"]));
+            ALL.get_or_init(|| {
+                let mut flags = vec!["--workspace", "--exclude", "aborting"];
+                WITH_TORCH.iter().for_each(|package| flags.extend(["--exclude", *package]));
+                build(&flags);
+            });
             library(&target.join("debug"), package)
         }
     }
@@ -72,6 +78,26 @@ pub(crate) fn cargo_in(project: &Path, arguments: &[&str]) -> PathBuf {
     }
     finish(&mut cargo);
     target.join("debug")
+}
+
+/// Another build of a fixture, without a compiler: its bytes with this number in the mark that it answers with.
+pub(crate) fn build_of(library: &Path, number: u32) -> Vec<u8> {
+    with_bytes(&fs::read(library).unwrap(), &mark_of(0), &mark_of(number))
+}
+
+/// What that build answers with.
+pub(crate) fn mark_of(number: u32) -> Vec<u8> {
+    format!("sconce-build-{number:03}").into_bytes()
+}
+
+/// A file's content with other bytes where these stood, once.
+pub(crate) fn with_bytes(content: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    assert_eq!(old.len(), new.len(), "nothing may move");
+    let places: Vec<usize> = (0..content.len()).filter(|&place| content[place..].starts_with(old)).collect();
+    assert_eq!(places.len(), 1, "{:?} should be there once", String::from_utf8_lossy(old));
+    let mut content = content.to_vec();
+    content[places[0]..places[0] + new.len()].copy_from_slice(new);
+    content
 }
 
 /// Runs the trainer's program with these arguments.

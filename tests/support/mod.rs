@@ -4,21 +4,31 @@ mod archive;
 mod build;
 mod client;
 mod gate;
+mod load;
 mod server;
+mod swaps;
 
 pub(crate) use archive::Archive;
 pub(crate) use archive::sconce;
+pub(crate) use build::build_of;
 pub(crate) use build::cargo_in;
 pub(crate) use build::first_party;
 pub(crate) use build::fixture;
+pub(crate) use build::mark_of;
 #[cfg(feature = "torch")]
 pub(crate) use build::trainer;
+pub(crate) use build::with_bytes;
 pub(crate) use client::Answer;
 pub(crate) use client::Sent;
 pub(crate) use client::multipart;
 pub(crate) use gate::Gate;
+pub(crate) use load::Load;
+pub(crate) use load::Tally;
 pub(crate) use server::Server;
 pub(crate) use server::Setup;
+pub(crate) use swaps::put;
+pub(crate) use swaps::step;
+pub(crate) use swaps::swapped;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -46,6 +56,17 @@ pub(crate) fn patience() -> Duration {
 /// The repository's root.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The weights that the repository holds; says so where it holds none.
+#[cfg(feature = "torch")]
+pub(crate) fn mnist_weights() -> Option<PathBuf> {
+    let file = repository().join("model-store/mnist/mnist_cnn.safetensors");
+    if !file.is_file() {
+        eprintln!("left out: there is no {}", file.display());
+        return None;
+    }
+    Some(file)
 }
 
 /// Asserts that a text says all of these.

@@ -47,8 +47,7 @@ pub(crate) struct Server {
     metrics: String,
     log: Arc<Mutex<String>>,
     agent: Agent,
-    /// Held for its drop.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 // === impl Setup ===
@@ -60,7 +59,9 @@ impl Setup {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         // One worker does for most tests, and makes what they see plain.
+        let work = format!("sconce_work_dir={}", folder.path().join("work").display());
         let properties = [
+            &work,
             "inference_address=http://127.0.0.1:0",
             "management_address=http://127.0.0.1:0",
             "metrics_address=http://127.0.0.1:0",
@@ -134,7 +135,7 @@ impl Setup {
             metrics: String::new(),
             log,
             agent: client::agent(),
-            _folder: self.folder,
+            folder: self.folder,
         };
         eventually("the line `Model server started.`", || {
             assert!(server.status().is_none(), "the server ended at once");
@@ -262,8 +263,26 @@ impl Server {
         self.inference.strip_prefix("http://").unwrap()
     }
 
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("models")
+    }
+
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.folder.path().join("plugins")
+    }
+
+    /// Where it keeps its private copies.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.folder.path().join("work")
+    }
+
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.lock().unwrap().id()).unwrap();
+        let id = i32::try_from(self.id()).unwrap();
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 

@@ -29,6 +29,7 @@ use super::Residue;
 use super::StagedLibrary;
 use super::mapping;
 use super::request::View;
+use super::residue::Elders;
 use super::residue::PATIENCE;
 use super::residue::left_in;
 use crate::config::Unload;
@@ -60,6 +61,7 @@ pub struct Library {
 struct Code {
     path: PathBuf,
     handle: ManuallyDrop<unix::Library>,
+    elders: Elders,
 }
 
 /// A handler object that keeps its library mapped; made, called and dropped on one thread.
@@ -172,26 +174,27 @@ impl fmt::Debug for Library {
 
 impl Code {
     fn open(path: &Path) -> Result<Self, libloading::Error> {
+        let elders = Elders::now();
         // Now, so that no missing symbol is found in the middle of a request; local, so that generations don't see each other's symbols.
         let flags = unix::RTLD_NOW | unix::RTLD_LOCAL;
         // SAFETY: opening runs the library's start-up code, which the operator trusts by putting the file in place.
         let handle = unsafe { unix::Library::open(Some(path), flags) }?;
-        Ok(Self { path: path.to_owned(), handle: ManuallyDrop::new(handle) })
+        Ok(Self { path: path.to_owned(), handle: ManuallyDrop::new(handle), elders })
     }
 
     fn close(self, unload: Unload) -> Residue {
         if unload == Unload::Retain {
             return Residue::Retained { bytes: self.mapped() };
         }
-        if let Some(why) = left_in(&self.path, PATIENCE) {
+        if let Some(why) = left_in(&self.path, &self.elders, PATIENCE) {
             return Residue::InUse { bytes: self.mapped(), why };
         }
-        let Self { path, handle } = self;
+        let Self { path, handle, .. } = self;
         // Not the loader's word decides, but what is mapped afterwards: it says that all went well also where it keeps the library.
         let closed = ManuallyDrop::into_inner(handle).close();
-        match (closed, mapping::bytes(&path)) {
-            (Ok(()), Ok(0)) => Residue::Gone,
-            (_, bytes) => Residue::Pinned { bytes: bytes.unwrap_or_default() },
+        match (closed, mapping::of(&path)) {
+            (Ok(()), Ok(left)) if !left.iter().any(|mapping| mapping.executable) => Residue::Gone,
+            _ => Residue::Pinned { bytes: mapping::bytes(&path).unwrap_or_default() },
         }
     }
 

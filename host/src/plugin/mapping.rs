@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::LibraryStore;
 
-/// How many private copies are mapped now, and how much of the address space they take.
+/// How many private copies have their code mapped now, and how much of the address space they take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mapped {
     pub libraries: usize,
@@ -33,7 +33,12 @@ pub fn mapped(store: &LibraryStore) -> Mapped {
     let mappings: Vec<_> =
         all().unwrap_or_default().into_iter().filter(|mapping| mapping.path.starts_with(store.folder())).collect();
     Mapped {
-        libraries: mappings.iter().map(|mapping| &mapping.path).collect::<HashSet<_>>().len(),
+        libraries: mappings
+            .iter()
+            .filter(|mapping| mapping.executable)
+            .map(|mapping| &mapping.path)
+            .collect::<HashSet<_>>()
+            .len(),
         bytes: mappings.iter().map(Mapping::bytes).sum(),
     }
 }

@@ -37,6 +37,7 @@ pub use note::LibraryFile;
 pub use request::Field;
 pub use request::Request;
 pub use residue::Residue;
+pub use residue::clear_stack;
 pub use services::ModelSource;
 pub use services::Services;
 pub use stage::LibraryStore;

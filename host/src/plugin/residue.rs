@@ -18,7 +18,9 @@ use super::note;
 /// What became of a library that was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Residue {
-    /// It is unmapped, and its address range is free.
+    /// Its code is unmapped.
+    ///
+    /// Pages of its file may still be there to be read: the standard library maps them to print a backtrace, and forgets them.
     Gone,
     /// It stays mapped, as the operator wants it.
     Retained { bytes: u64 },
@@ -26,6 +28,18 @@ pub enum Residue {
     InUse { bytes: u64, why: String },
     /// The loader was told to unmap it, and keeps it.
     Pinned { bytes: u64 },
+}
+
+/// The threads that were there before a library was opened: what it starts is not among them.
+#[derive(Debug, Default)]
+pub(super) struct Elders(HashSet<Thread>);
+
+/// A thread; the system uses the number alone again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Thread {
+    id: u32,
+    /// As /proc has it.
+    started: String,
 }
 
 /// What a look at one thread told.
@@ -38,8 +52,11 @@ enum Look {
     Unknown(String),
 }
 
-/// How long threads are looked at until each has paused once.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long threads are looked at until each has paused once: on a busy machine that takes its time.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So long a thread must be seen inside: by chance an address may stand on a stack for a moment.
+const SURE: Duration = Duration::from_secs(3);
 
 /// Between two looks at the threads that were busy.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -50,14 +67,25 @@ const DEEPEST_STACK: u64 = 16 << 20;
 /// How much is read at a time.
 const WINDOW: usize = 64 << 10;
 
+/// More than the system keeps of a stack from one thread to the next.
+const CLEARED: usize = 64 << 10;
+
 /// The signals that the kernel knows.
 const SIGNALS: Range<libc::c_int> = 1..65;
+
+/// Overwrites what calls have left beyond the calling function's end of the stack.
+///
+/// The system gives a stack to the next thread as it is, down to some pages; there, an address in a library would look like a call that the thread has open.
+#[inline(never)]
+pub fn clear_stack() {
+    std::hint::black_box(&mut [0_u8; CLEARED]);
+}
 
 /// Says what of the library is in use, or what can't be told; `None` where it may be unmapped.
 ///
 /// Call it where no thread of a generation is left, on a thread that has no call into the library open.
 /// It takes as long as `patience` where a thread never pauses.
-pub(super) fn left_in(path: &Path, patience: Duration) -> Option<String> {
+pub(super) fn left_in(path: &Path, elders: &Elders, patience: Duration) -> Option<String> {
     let unknown = |error: io::Error| format!("what is left of it can't be told: {error}");
     let mappings = match mapping::of(path) {
         Ok(mappings) => mappings,
@@ -76,7 +104,7 @@ pub(super) fn left_in(path: &Path, patience: Duration) -> Option<String> {
         return Some(format!("it handles signal {signal}"));
     }
     let code = mappings.into_iter().filter(|mapping| mapping.executable).map(|mapping| mapping.addresses).collect();
-    threads_in(code, patience)
+    threads_in(code, elders, patience)
 }
 
 /// The address of what handles a signal, or a small number where nothing does.
@@ -92,14 +120,14 @@ fn holds(ranges: &[Range<u64>], address: u64) -> bool {
     ranges.iter().any(|range| range.contains(&address))
 }
 
-/// Looks at all threads but the calling one until each was seen in a pause.
-fn threads_in(code: Vec<Range<u64>>, patience: Duration) -> Option<String> {
+/// Looks at all threads but the calling one and the elders until each was seen in a pause.
+fn threads_in(code: Vec<Range<u64>>, elders: &Elders, patience: Duration) -> Option<String> {
     let unknown = |error: io::Error| format!("whether its threads still run can't be told: {error}");
     let threads = match Threads::new(code) {
         Ok(threads) => threads,
         Err(error) => return Some(unknown(error)),
     };
-    let end = Instant::now() + patience;
+    let begin = Instant::now();
     let mut outside = HashSet::new();
     loop {
         // Both are read anew: threads start and end meanwhile.
@@ -107,25 +135,55 @@ fn threads_in(code: Vec<Range<u64>>, patience: Duration) -> Option<String> {
             (Ok(ids), Ok(mappings)) => (ids, mappings),
             (Err(error), _) | (_, Err(error)) => return Some(unknown(error)),
         };
-        let mut doubt = None;
+        let (mut inside, mut doubt) = (None, None);
         for id in ids {
-            if id == threads.own || outside.contains(&id) {
+            if id == threads.own || outside.contains(&id) || elders.has(id) {
                 continue;
             }
             match threads.look(id, &mappings) {
-                Look::Inside => return Some(format!("its thread {} still runs", name(id))),
+                Look::Inside => inside = Some(format!("its thread {} still runs", name(id))),
                 Look::Outside => {
                     outside.insert(id);
                 }
                 Look::Unknown(reason) => {
-                    doubt = Some(format!("whether thread {} is its can't be told: {reason}", name(id)))
+                    doubt.get_or_insert_with(|| format!("whether thread {} is its can't be told: {reason}", name(id)));
                 }
             }
         }
-        if doubt.is_none() || Instant::now() >= end {
-            return doubt;
+        let passed = begin.elapsed();
+        if inside.is_some() && passed >= SURE.min(patience) {
+            return inside;
         }
-        std::thread::park_timeout(PAUSE);
+        if (inside.is_none() && doubt.is_none()) || passed >= patience {
+            return inside.or(doubt);
+        }
+        // Seldom after a while: what has been busy for so long will be for longer.
+        std::thread::park_timeout(PAUSE.max(passed / 100));
+    }
+}
+
+// === impl Elders ===
+
+impl Elders {
+    /// The threads of now; none where /proc doesn't tell.
+    pub(super) fn now() -> Self {
+        let ids = Threads::ids().unwrap_or_default();
+        Self(ids.into_iter().filter_map(Thread::of).collect())
+    }
+
+    fn has(&self, id: u32) -> bool {
+        Thread::of(id).is_some_and(|thread| self.0.contains(&thread))
+    }
+}
+
+// === impl Thread ===
+
+impl Thread {
+    fn of(id: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok()?;
+        // The name before may hold anything, but for the last bracket; the start is the twentieth field after it.
+        let (_, fields) = stat.rsplit_once(')')?;
+        Some(Self { id, started: fields.split_whitespace().nth(19)?.to_owned() })
     }
 }
 

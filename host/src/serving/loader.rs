@@ -50,6 +50,7 @@ use crate::plugin::LibraryStore;
 use crate::plugin::PluginError;
 use crate::plugin::Services;
 use crate::plugin::StagedLibrary;
+use crate::plugin::clear_stack;
 use crate::plugin::judge;
 
 /// What loading needs, made once at start.
@@ -276,7 +277,12 @@ impl Loader {
 fn open(staged: &Arc<StagedLibrary>) -> Result<Library, LoadError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("open".to_owned());
-        let opening = thread.spawn_scoped(scope, || Library::open(Arc::clone(staged))).map_err(LoadError::Thread)?;
+        let open = || {
+            let opened = Library::open(Arc::clone(staged));
+            clear_stack();
+            opened
+        };
+        let opening = thread.spawn_scoped(scope, open).map_err(LoadError::Thread)?;
         let opened = opening.join().map_err(|_| LoadError::Panicked { what: "opening the library" })?;
         Ok(opened?)
     })

@@ -17,6 +17,7 @@ mod settings;
 mod source;
 mod swap;
 mod verbs;
+mod work;
 mod worker;
 
 pub use batcher::BatchPolicy;

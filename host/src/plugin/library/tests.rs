@@ -116,7 +116,7 @@ fn a_library_stays_while_its_thread_waits_and_goes_when_it_has_ended() {
     let case = Case::new(THREAD, &[]);
     let (waiting, end) = io::pipe().unwrap();
     assert_eq!(case.call("answer", waiting.as_raw_fd()), 0);
-    let why = left_in(&case.code.path, PATIENCE).unwrap();
+    let why = left_in(&case.code.path, &case.code.elders, PATIENCE).unwrap();
     assert!(why.contains("its thread \"leftover\""), "{why}");
     assert!(why.contains("still runs"), "{why}");
     drop(end);
@@ -140,10 +140,23 @@ fn a_thread_that_never_pauses_leaves_a_doubt() {
     let case = Case::new(BUSY, &[]);
     assert_eq!(case.call("answer", 0), 0);
     // Not long: to the other tests' libraries it is a thread in doubt, too.
-    let why = left_in(&case.code.path, Duration::from_millis(20)).unwrap();
+    let why = left_in(&case.code.path, &case.code.elders, Duration::from_millis(20)).unwrap();
     assert!(why.contains("never seen to pause") || why.contains("still runs"), "{why}");
     assert_eq!(case.call("join", 0), 0);
     assert_eq!(case.close(Unload::Unmap), (Residue::Gone, 0));
+}
+
+#[test]
+fn a_thread_of_before_is_not_looked_at() {
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // One that never pauses would leave a doubt.
+        scope.spawn(|| while !ended.load(std::sync::atomic::Ordering::Relaxed) {});
+        let case = Case::new(PLAIN, &[]);
+        assert_eq!(left_in(&case.code.path, &case.code.elders, PATIENCE), None);
+        assert!(left_in(&case.code.path, &Elders::default(), Duration::from_millis(20)).is_some());
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -1,0 +1,245 @@
+//! What a worker's thread does: it makes its handler object, passes batches to it, and answers what waits for them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use handler_sdk::Error as HandlerError;
+use handler_sdk::abi::instance::CallError;
+use handler_sdk::abi::instance::Outcome;
+
+use super::Request;
+use super::ServeError;
+use super::WorkerState;
+use super::hand_over::Errand;
+use super::hand_over::HandlerState;
+use super::job::Job;
+use super::job::Reply;
+use super::loader::Alarm;
+use super::queue::Gate;
+use super::queue::Queue;
+use super::queue::Taken;
+use super::worker::InHand;
+use super::worker::NotMade;
+use super::worker::Shared;
+use super::worker::WorkerPlan;
+use crate::model::InferenceMode;
+use crate::plugin::Library;
+use crate::plugin::LibraryInstance;
+
+/// The thread's own side.
+pub(super) struct Work {
+    plan: Arc<WorkerPlan>,
+    library: Arc<Library>,
+    shared: Arc<Shared>,
+    /// `None` after a panic, until a fresh one is made.
+    instance: Option<LibraryInstance>,
+}
+
+// === impl Work ===
+
+impl Work {
+    pub(super) fn new(plan: Arc<WorkerPlan>, library: Arc<Library>, shared: Arc<Shared>) -> Self {
+        Self { plan, library, shared, instance: None }
+    }
+
+    /// Until its gate is shut, or its queue closed and empty.
+    pub(super) fn run(&mut self, queue: &Queue, gate: &Gate, ready: &mpsc::Sender<Result<(), NotMade>>) {
+        let made = self.make_instance();
+        let is_made = made.is_ok();
+        if is_made {
+            self.shared.set(WorkerState::Ready);
+        }
+        // Whoever started the worker may have stopped waiting; then the gate is shut too.
+        let _ = ready.send(made);
+        if is_made {
+            loop {
+                match queue.take(self.plan.policy, gate, || self.shared.errand().is_some()) {
+                    Taken::Batch(jobs) => {
+                        if !self.serve(jobs) {
+                            return;
+                        }
+                    }
+                    Taken::Errand => self.run_errand(),
+                    Taken::End => break,
+                }
+            }
+        }
+        self.shared.set(WorkerState::Ended);
+    }
+
+    /// Exports or imports state; whoever asked may have stopped waiting.
+    fn run_errand(&mut self) {
+        let errand = self.shared.errand().take();
+        let _mode = InferenceMode::enter();
+        match errand {
+            Some(Errand::Export(exported)) => drop(exported.send(self.export_state())),
+            Some(Errand::Import { states, done }) => drop(done.send(self.import_state(&states))),
+            None => {}
+        }
+    }
+
+    fn export_state(&mut self) -> Result<Option<HandlerState>, HandlerError> {
+        let Some(instance) = &mut self.instance else {
+            return Ok(None);
+        };
+        let Some(version) = instance.state_version() else {
+            return Ok(None);
+        };
+        let exported = instance.export_state(&self.plan.services);
+        let bytes = exported.map_err(|error| self.take_failure(error, 0))?;
+        Ok(Some(HandlerState { version, bytes }))
+    }
+
+    fn import_state(&mut self, states: &[HandlerState]) -> Result<(), HandlerError> {
+        let instance = self.instance.as_mut().ok_or_else(|| HandlerError::new("the object that was made is gone"))?;
+        for state in states {
+            let imported = instance.import_state(state.version, &state.bytes, &self.plan.services);
+            imported.map_err(|error| match error {
+                CallError::Failed(error) | CallError::Panicked(error) => error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Answers a batch; `false` where the watchdog has answered it, so that this worker has been replaced.
+    fn serve(&mut self, jobs: Vec<Job>) -> bool {
+        let now = Instant::now();
+        let (requests, waiting): (Vec<Request>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.request, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
+        *self.shared.lock() = Some(InHand { since: now, waiting });
+        let replies = self.answer(&requests.iter().collect::<Vec<_>>());
+        let Some(batch) = self.shared.lock().take() else {
+            return false;
+        };
+        // Counted first: whoever has read an answer finds it counted.
+        self.plan.tally.entry.answered(batch.waiting.len());
+        for (reply, (reply_to, queued)) in replies.into_iter().zip(batch.waiting) {
+            reply_to.send(reply, queued);
+        }
+        true
+    }
+
+    /// One reply for each request. Where a call of several fails as a whole, each is tried alone, so that only the culprit fails.
+    ///
+    /// Empty where the watchdog has answered the batch meanwhile: nobody waits for more.
+    fn answer(&mut self, requests: &[&Request]) -> Vec<Reply> {
+        match self.shared.lock().as_mut() {
+            Some(batch) => batch.since = Instant::now(),
+            None => return Vec::new(),
+        }
+        let (outcomes, result) = match self.call(requests) {
+            Ok(called) => called,
+            Err(error) => {
+                let plan = &self.plan;
+                tracing::error!(
+                    model = %plan.model, version = %plan.version, generation = %plan.generation, worker = self.shared.number,
+                    %error, "no fresh handler object could be made; the next batch tries again"
+                );
+                let error = HandlerError::new(error.log_text());
+                return vec![Err(ServeError::Handler(error)); requests.len()];
+            }
+        };
+        let failure = result.err().map(|error| self.take_failure(error, requests.len()));
+        outcomes
+            .into_iter()
+            .zip(requests)
+            .flat_map(|(outcome, &request)| match (outcome, &failure) {
+                (Some(outcome), _) => vec![outcome.map_err(|error| self.request_failed(request, error))],
+                (None, Some(_)) if requests.len() > 1 => self.answer(&[request]),
+                (None, Some(error)) => vec![Err(classify(error.clone()))],
+                (None, None) => vec![Err(ServeError::WorkerDied)],
+            })
+            .collect()
+    }
+
+    fn call(&mut self, requests: &[&Request]) -> Result<(Vec<Outcome>, Result<(), CallError>), NotMade> {
+        if self.instance.is_none() {
+            self.make_instance()?;
+        }
+        let instance =
+            self.instance.as_mut().ok_or_else(|| HandlerError::new("there is no handler object; this is a bug"))?;
+        let called = {
+            let _mode = InferenceMode::enter();
+            instance.handle(requests, &self.plan.services)
+        };
+        match &called.1 {
+            Err(CallError::Panicked(_)) => self.count_panic(),
+            _ => self.plan.tally.entry.call_came_back(),
+        }
+        Ok(called)
+    }
+
+    /// Rings once in a row of panics, when it gets too long.
+    fn count_panic(&self) {
+        let plan = &self.plan;
+        let row = plan.tally.entry.call_panicked();
+        if plan.tally.panic_limit.is_some_and(|limit| row == u64::from(limit)) {
+            let (model, version) = (plan.model.clone(), plan.version.clone());
+            // A registry that is gone has nothing to roll back.
+            let _ = plan.tally.alarm.send(Alarm::Panics { model, version, generation: plan.generation });
+        }
+    }
+
+    fn make_instance(&mut self) -> Result<(), NotMade> {
+        let plan = &self.plan;
+        let _mode = InferenceMode::enter();
+        let mut instance = self
+            .library
+            .instantiate(&plan.handler, &plan.services)
+            .map_err(|error| HandlerError::new(error.to_string()))?;
+        let failed = |step: &'static str| {
+            move |error| match error {
+                CallError::Failed(error) | CallError::Panicked(error) => error.context(step),
+            }
+        };
+        instance.initialize(&plan.context, &plan.services).map_err(failed("initialize"))?;
+        // On this thread and this device: libtorch prepares itself for each, and no request should wait for that.
+        instance.self_test(&plan.services).map_err(failed("self_test"))?;
+        self.shared.hands_over_state.store(instance.state_version().is_some(), Ordering::Release);
+        self.instance = Some(instance);
+        Ok(())
+    }
+
+    /// Logs a failed call, and lets go of an object that panicked: it may be in any state.
+    fn take_failure(&mut self, error: CallError, requests: usize) -> HandlerError {
+        let (error, what) = match error {
+            CallError::Failed(error) => (error, "the handler failed"),
+            CallError::Panicked(error) => {
+                self.instance = None;
+                (error, "the handler panicked; a fresh object takes its place")
+            }
+        };
+        let plan = &self.plan;
+        tracing::error!(
+            model = %plan.model, version = %plan.version, generation = %plan.generation, worker = self.shared.number,
+            requests, %error, "{what}"
+        );
+        error
+    }
+
+    fn request_failed(&self, request: &Request, error: HandlerError) -> ServeError {
+        if error.status() >= 500 {
+            let plan = &self.plan;
+            tracing::warn!(
+                model = %plan.model, version = %plan.version, generation = %plan.generation, worker = self.shared.number,
+                request = request.id, %error, "the handler failed for one request"
+            );
+        }
+        classify(error)
+    }
+}
+
+/// A device without memory is told apart by the words of libtorch's error: it has no other mark.
+fn classify(error: HandlerError) -> ServeError {
+    let text = error.log_text();
+    // What the handler worded for the client stands as it is.
+    if error.is_worded() {
+        ServeError::Handler(error)
+    } else if text.contains("CUDA") || text.contains("out of memory") || text.contains("can't allocate memory") {
+        ServeError::OutOfResources(error)
+    } else {
+        ServeError::Handler(error)
+    }
+}
