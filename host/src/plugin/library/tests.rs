@@ -3,11 +3,15 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
 use crate::plugin::LibraryStore;
 use crate::plugin::mapped;
+use crate::plugin::own_thread;
 
 const PLAIN: &str = "int answer(int number) { return number + 1; }";
 
@@ -139,6 +143,26 @@ fn a_thread_keeps_its_library_also_when_it_is_closed() {
     let (residue, libraries) = case.close(Unload::Unmap);
     assert!(in_use(&residue).contains("\"leftover\""), "{residue:?}");
     assert_eq!(libraries, 1);
+}
+
+#[test]
+fn a_thread_of_the_host_s_leaves_no_doubt() {
+    let case = Case::new(PLAIN, &[]);
+    let (end, (told, own)) = (AtomicBool::new(false), mpsc::channel());
+    std::thread::scope(|scope| {
+        let end = &end;
+        scope.spawn(move || {
+            own_thread();
+            told.send(()).unwrap();
+            while !end.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        own.recv().unwrap();
+        let residue = case.close(Unload::Unmap);
+        end.store(true, Ordering::Relaxed);
+        assert_eq!(residue, (Residue::Gone, 0));
+    });
 }
 
 #[test]
