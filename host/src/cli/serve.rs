@@ -10,6 +10,7 @@ use crate::config::ConfigSources;
 use crate::config::Overrides;
 use crate::config::ServerConfig;
 use crate::plugin::leave;
+use crate::plugin::own_thread;
 use crate::telemetry;
 
 /// Serves models over HTTP until SIGTERM or Ctrl-C.
@@ -96,7 +97,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let served = App::new(config).and_then(|app| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(own_thread).build()?;
         let result = runtime.block_on(app.run());
         // A client that keeps its connection open must not keep the process.
         runtime.shutdown_background();

@@ -14,6 +14,7 @@ use std::time::Instant;
 use super::mapping;
 use super::mapping::Mapping;
 use super::note;
+use super::own_threads::is_own;
 
 /// What became of a library that was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +121,7 @@ fn holds(ranges: &[Range<u64>], address: u64) -> bool {
     ranges.iter().any(|range| range.contains(&address))
 }
 
-/// Looks at all threads but the calling one and the elders until each was seen in a pause.
+/// Looks at all threads but the calling one, the host's own and the elders until each was seen in a pause.
 fn threads_in(code: Vec<Range<u64>>, elders: &Elders, patience: Duration) -> Option<String> {
     let unknown = |error: io::Error| format!("whether its threads still run can't be told: {error}");
     let threads = match Threads::new(code) {
@@ -137,7 +138,7 @@ fn threads_in(code: Vec<Range<u64>>, elders: &Elders, patience: Duration) -> Opt
         };
         let (mut inside, mut doubt) = (None, None);
         for id in ids {
-            if id == threads.own || outside.contains(&id) || elders.has(id) {
+            if id == threads.own || is_own(id) || outside.contains(&id) || elders.has(id) {
                 continue;
             }
             match threads.look(id, &mappings) {

@@ -20,6 +20,7 @@ use super::loader::Tally;
 use super::record::Entry;
 use super::source::Source;
 use crate::ids::GenerationId;
+use crate::plugin::own_thread;
 
 /// How a swap ended that wasn't refused.
 #[derive(Debug, Clone)]
@@ -205,6 +206,7 @@ fn retire(endpoint: &Arc<Endpoint>, generation: Arc<Generation>) {
     let id = generation.id();
     let of_thread = Arc::clone(endpoint);
     let started = std::thread::Builder::new().name(format!("retire {id}")).spawn(move || {
+        own_thread();
         generation.drain(generation.settings().response_timeout);
         of_thread.drained();
         generation.let_go();

@@ -29,6 +29,7 @@ use crate::ids::ModelVersion;
 use crate::plugin::Library;
 use crate::plugin::Services;
 use crate::plugin::clear_stack;
+use crate::plugin::own_thread;
 
 /// What all workers of a generation share.
 #[derive(Debug)]
@@ -115,6 +116,7 @@ impl Worker {
         let name = format!("{}-{number}", plan.model);
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
+            own_thread();
             let mut work = Work::new(plan, library, of_thread);
             work.run(&queue, &gate, &ready);
             // The object is dropped here, on the thread that made it, and then the thread's hold on its code.

@@ -2,11 +2,15 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
 use crate::plugin::LibraryStore;
 use crate::plugin::mapped;
+use crate::plugin::own_thread;
 use crate::plugin::testing::compile;
 
 const PLAIN: &str = "int answer(int number) { return number + 1; }";
@@ -136,6 +140,26 @@ fn a_thread_keeps_its_library_also_when_it_is_closed() {
 }
 
 #[test]
+fn a_thread_of_the_host_s_leaves_no_doubt() {
+    let case = Case::new(PLAIN, &[]);
+    let (end, (told, own)) = (AtomicBool::new(false), mpsc::channel());
+    std::thread::scope(|scope| {
+        let end = &end;
+        scope.spawn(move || {
+            own_thread();
+            told.send(()).unwrap();
+            while !end.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        own.recv().unwrap();
+        let residue = case.close(Unload::Unmap);
+        end.store(true, Ordering::Relaxed);
+        assert_eq!(residue, (Residue::Gone, 0));
+    });
+}
+
+#[test]
 fn a_thread_that_never_pauses_leaves_a_doubt() {
     let case = Case::new(BUSY, &[]);
     assert_eq!(case.call("answer", 0), 0);
@@ -148,14 +172,14 @@ fn a_thread_that_never_pauses_leaves_a_doubt() {
 
 #[test]
 fn a_thread_of_before_is_not_looked_at() {
-    let ended = std::sync::atomic::AtomicBool::new(false);
+    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // One that never pauses would leave a doubt.
-        scope.spawn(|| while !ended.load(std::sync::atomic::Ordering::Relaxed) {});
+        scope.spawn(|| while !ended.load(Ordering::Relaxed) {});
         let case = Case::new(PLAIN, &[]);
         assert_eq!(left_in(&case.code.path, &case.code.elders, PATIENCE), None);
         assert!(left_in(&case.code.path, &Elders::default(), Duration::from_millis(20)).is_some());
-        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        ended.store(true, Ordering::Relaxed);
     });
 }
 
