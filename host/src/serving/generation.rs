@@ -28,6 +28,7 @@ use crate::config::Unload;
 use crate::ids::GenerationId;
 use crate::plugin::Library;
 use crate::plugin::Residue;
+use crate::plugin::own_thread;
 
 /// Code at work. Its threads run nothing but this generation.
 #[derive(Debug)]
@@ -211,10 +212,13 @@ impl Generation {
 
     /// Gives an errand to each worker that is at work, and tells how many got one; they run it while they take no batches.
     pub(super) fn send_errands(&self, mut errand: impl FnMut(usize) -> Option<Errand>) -> usize {
-        let crew = self.lock();
-        let at_work = crew.workers.iter().enumerate().filter(|(_, worker)| worker.is_at_work());
-        let sent = at_work.filter_map(|(index, worker)| Some(worker.send(errand(index)?))).count();
-        drop(crew);
+        let mut sent = 0;
+        for (index, worker) in self.lock().workers.iter().enumerate().filter(|(_, worker)| worker.is_at_work()) {
+            if let Some(errand) = errand(index) {
+                worker.send(errand);
+                sent += 1;
+            }
+        }
         self.queue.wake_workers();
         sent
     }
@@ -241,7 +245,10 @@ impl Generation {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name(format!("retire {}", self.id()));
             // Without a thread only the code stays.
-            let _ = thread.spawn_scoped(scope, || self.let_go());
+            let _ = thread.spawn_scoped(scope, || {
+                own_thread();
+                self.let_go();
+            });
         });
     }
 

@@ -148,7 +148,7 @@ impl Loader {
         endpoint: &Endpoint,
         source: &Arc<Source>,
         code: Code,
-        tally: Tally,
+        tally: &Tally,
     ) -> Result<Generation, LoadError> {
         let entry = &tally.entry;
         let settings = &source.settings;

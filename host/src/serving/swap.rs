@@ -96,8 +96,8 @@ impl Registry {
             panic_limit: self.config.swap.rollback_after_panics.filter(|_| !trigger.goes_back()),
             alarm: self.alarm.clone(),
         };
-        let made = parts.and_then(|(source, code)| self.loader.prepare(endpoint, &source, code, tally));
-        let published = made.and_then(|generation| self.publish(endpoint, Arc::new(generation)));
+        let made = parts.and_then(|(source, code)| self.loader.prepare(endpoint, &source, code, &tally));
+        let published = made.and_then(|generation| self.publish(endpoint, &Arc::new(generation)));
         match published {
             Ok(old) => {
                 let record = entry.read();
@@ -122,13 +122,13 @@ impl Registry {
     fn publish(
         &self,
         endpoint: &Arc<Endpoint>,
-        generation: Arc<Generation>,
+        generation: &Arc<Generation>,
     ) -> Result<Option<Arc<Generation>>, LoadError> {
         let entry = generation.entry();
         let serving = endpoint.serving().filter(|serving| generation.takes_state_of(serving));
         let passed = serving.as_ref().map(|old| entry.step(Step::HandOver, || generation.take_state_of(old)));
         let failed = match passed.transpose() {
-            Ok(_) => match entry.step(Step::Publish, || endpoint.publish(Arc::clone(&generation))) {
+            Ok(_) => match entry.step(Step::Publish, || endpoint.publish(Arc::clone(generation))) {
                 Ok(old) => return Ok(old),
                 Err(closed) => {
                     // It was paused, and has a closed queue to empty.

@@ -39,7 +39,7 @@ impl Registry {
     pub fn library_changed(&self, name: &ModelName, version: &ModelVersion) {
         let Ok(endpoint) = self.find(name.as_str(), Some(version.as_str())) else { return };
         let next = Next::OnDisk { source: Ok(endpoint.source()), force: Force::IfChanged };
-        self.tell(&endpoint, self.swap(&endpoint, next, Trigger::Library));
+        self.tell(&endpoint, &self.swap(&endpoint, next, Trigger::Library));
     }
 
     /// An archive that is served has changed: every endpoint that came from it is swapped if its content is another, and a version that wasn't there is added. Blocks.
@@ -56,7 +56,7 @@ impl Registry {
                 for endpoint in &endpoints {
                     let source = Err(LoadError::ArchiveChanged { reason: reason.clone() });
                     let next = Next::OnDisk { source, force: Force::IfChanged };
-                    self.tell(endpoint, self.swap(endpoint, next, Trigger::Archive));
+                    self.tell(endpoint, &self.swap(endpoint, next, Trigger::Archive));
                 }
                 return;
             }
@@ -65,7 +65,7 @@ impl Registry {
         for endpoint in endpoints.iter().filter(|endpoint| *endpoint.version() == version) {
             let source = self.source_like(endpoint, &package);
             let next = Next::OnDisk { source: Ok(source), force: Force::IfChanged };
-            self.tell(endpoint, self.swap(endpoint, next, Trigger::Archive));
+            self.tell(endpoint, &self.swap(endpoint, next, Trigger::Archive));
         }
         for endpoint in endpoints.iter().filter(|endpoint| *endpoint.version() != version) {
             let (name, before) = (endpoint.name(), endpoint.version());
@@ -145,7 +145,7 @@ impl Registry {
     }
 
     /// What isn't in the log yet.
-    fn tell(&self, endpoint: &Endpoint, result: Result<Swapped, SwapError>) {
+    fn tell(&self, endpoint: &Endpoint, result: &Result<Swapped, SwapError>) {
         let (model, version) = (endpoint.name(), endpoint.version());
         if let Ok(Swapped::Unchanged(generation)) = result {
             self.metrics().swaps().swap_ended(model, version, "unchanged");

@@ -175,7 +175,11 @@ fn a_thread_of_before_is_not_looked_at() {
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // One that never pauses would leave a doubt.
-        scope.spawn(|| while !ended.load(Ordering::Relaxed) {});
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
         let case = Case::new(PLAIN, &[]);
         assert_eq!(left_in(&case.code.path, &case.code.elders, PATIENCE), None);
         assert!(left_in(&case.code.path, &Elders::default(), Duration::from_millis(20)).is_some());
