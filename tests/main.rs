@@ -16,6 +16,7 @@ mod support;
 mod archives;
 mod batches;
 mod check;
+mod dev;
 mod faults;
 mod layering;
 mod mass;

@@ -1,6 +1,6 @@
 //! The life of a server: from its configuration, through its ports, to the last answer.
 
-use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,6 +53,17 @@ pub struct App {
     work_dir: TempDir,
 }
 
+/// What is told of a server's life, as it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// One of the APIs `Inference`, `Management` and `Metrics` has its port.
+    Bound { api: &'static str, address: SocketAddr },
+    /// Requests are answered, though models may still be loading.
+    Started,
+    /// A signal came: what was taken in is answered, and nothing further.
+    Ending,
+}
+
 /// An address that is listened on, and what answers there.
 #[derive(Debug)]
 struct Port {
@@ -103,11 +114,16 @@ impl App {
         Ok(Self { registry: Arc::new(Registry::new(loader, config.clone(), cores)), config, work_dir })
     }
 
+    /// What is served, for those who drive it.
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
     /// Serves until SIGTERM or SIGINT, then answers what it has taken in and returns.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(self, mut tell: impl FnMut(Progress)) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         // The ports first: with one that is taken, nothing else needs to begin. Clients wait at them until the models are registered.
-        let ports = self.bind().await?;
+        let ports = self.bind(&mut tell).await?;
         let watching = self.watching()?;
         let endpoints = self.register_startup_models()?;
         let (ended, end) = watch::channel(false);
@@ -115,8 +131,9 @@ impl App {
         self.on_a_thread("load", move |registry| registry.load_all(&endpoints))?;
         self.on_a_thread("watchdog", Registry::watch)?;
         let reloader = watching.map(|watching| watching.start(&self.registry)).transpose()?;
-        say("Model server started.");
+        tell(Progress::Started);
         let name = signals.next().await;
+        tell(Progress::Ending);
         tracing::info!("{name}: answering what was taken in, refusing the rest");
         drop(reloader);
         // On a thread that ends: handlers may run to their end on it.
@@ -184,10 +201,10 @@ impl App {
     }
 
     /// Listens on every configured address, and says where.
-    async fn bind(&self) -> anyhow::Result<Vec<Port>> {
+    async fn bind(&self, tell: &mut impl FnMut(Progress)) -> anyhow::Result<Vec<Port>> {
         let config = &self.config;
         let mut ports: Vec<(&Address, Port)> = Vec::new();
-        for (name, address, apis) in [
+        for (api, address, apis) in [
             ("Inference", Some(&config.inference_address), Apis { inference: true, ..Apis::default() }),
             ("Management", Some(&config.management_address), Apis { management: true, ..Apis::default() }),
             (
@@ -199,7 +216,7 @@ impl App {
             let Some(address) = address else { continue };
             // One address may have several APIs; port 0 is another port each time.
             let shared = ports.iter_mut().find(|(other, _)| *other == address && address.port != 0);
-            let bound = if let Some((_, port)) = shared {
+            let address = if let Some((_, port)) = shared {
                 port.apis = port.apis.and(apis);
                 port.listener.local_addr()?
             } else {
@@ -208,7 +225,7 @@ impl App {
                 ports.push((address, Port { apis, listener }));
                 bound
             };
-            say(&format!("{name} API bind to: http://{bound}"));
+            tell(Progress::Bound { api, address });
         }
         Ok(ports.into_iter().map(|(_, port)| port).collect())
     }
@@ -266,11 +283,6 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
         }
     }
-}
-
-/// A line on standard output, where scripts look for it; a server goes on when nobody reads there any more.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 async fn listen(address: &Address) -> anyhow::Result<TcpListener> {

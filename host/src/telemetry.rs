@@ -7,12 +7,12 @@ use tracing_subscriber::EnvFilter;
 /// The variable that says what is logged, as `debug` or `info,handler=debug`.
 pub const LOG_VARIABLE: &str = "SCONCE_LOG";
 
-/// Starts the log; `info` and above unless [`LOG_VARIABLE`] says otherwise.
+/// Starts the log; as `otherwise` says where [`LOG_VARIABLE`] says nothing.
 ///
 /// Returns what is wrong with the variable, to be told once the log works.
-pub fn start() -> Option<String> {
+pub fn start(otherwise: &str) -> Option<String> {
     let wanted = std::env::var(LOG_VARIABLE).unwrap_or_default();
-    let (filter, complaint) = match EnvFilter::try_new(if wanted.is_empty() { "info" } else { &wanted }) {
+    let (filter, complaint) = match EnvFilter::try_new(if wanted.is_empty() { otherwise } else { &wanted }) {
         Ok(filter) => (filter, None),
         Err(error) => (
             EnvFilter::new("info"),

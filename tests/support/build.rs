@@ -80,6 +80,18 @@ pub(crate) fn cargo_in(project: &Path, arguments: &[&str]) -> PathBuf {
     target.join("debug")
 }
 
+/// `sconce dev`, as it is typed in such a project; it shares what [`cargo_in`] has built.
+pub(crate) fn dev_in(project: &Path) -> Command {
+    let mut command = without_ours(Command::new(env!("CARGO_BIN_EXE_sconce")), Flags::Dropped);
+    command
+        .current_dir(project)
+        .env("CARGO", env!("CARGO"))
+        .env("CARGO_TARGET_DIR", Profile::of_the_host().target().join("new"))
+        .env_remove("SCONCE_LOG")
+        .arg("dev");
+    command
+}
+
 /// Another build of a fixture, without a compiler: its bytes with this number in the mark that it answers with.
 pub(crate) fn build_of(library: &Path, number: u32) -> Vec<u8> {
     with_bytes(&fs::read(library).unwrap(), &mark_of(0), &mark_of(number))
@@ -145,16 +157,19 @@ enum Flags {
 
 /// A cargo that knows nothing of the one that runs these tests, but where things are.
 fn cargo(flags: Flags) -> Command {
-    let mut cargo = Command::new(env!("CARGO"));
+    without_ours(Command::new(env!("CARGO")), flags)
+}
+
+fn without_ours(mut command: Command, flags: Flags) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         let ours = text.starts_with("CARGO") && !kept(&text);
         let compiler = text.starts_with("RUSTFLAGS") || text.starts_with("CARGO_ENCODED_RUSTFLAGS");
         if (ours && !compiler) || (compiler && flags == Flags::Dropped) || text == "RUSTC_WORKSPACE_WRAPPER" {
-            cargo.env_remove(&name);
+            command.env_remove(&name);
         }
     }
-    cargo
+    command
 }
 
 /// How cargo reaches its registry and shares the machine is the user's choice.

@@ -57,7 +57,7 @@ enum Trial {
 }
 
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let _ = telemetry::start();
+    let _ = telemetry::start("info");
     match check(args) {
         Ok(limits) if limits.is_empty() => {
             println!("OK: a server takes this plugin");

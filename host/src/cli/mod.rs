@@ -4,9 +4,11 @@
 
 pub mod archive;
 pub mod check;
+pub mod dev;
 pub mod new;
 pub mod serve;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,7 +17,7 @@ use clap::Subcommand;
 /// A model server for PyTorch models whose handlers are native plugins.
 ///
 /// Pack a model with `sconce archive`, serve it with `sconce serve`; `sconce check` tells whether a plugin can be used.
-/// `sconce new` makes a project for a handler of your own.
+/// `sconce new` makes a project for a handler of your own, and `sconce dev` serves it while you write it.
 #[derive(Debug, Parser)]
 #[command(name = "sconce", version)]
 struct Cli {
@@ -29,6 +31,7 @@ enum Command {
     Archive(archive::ArchiveArgs),
     Check(check::CheckArgs),
     New(new::NewArgs),
+    Dev(dev::DevArgs),
     /// Keeps the processes in which libraries are tried; the server starts itself with this, and nobody else needs it.
     #[command(hide = true)]
     Canary {
@@ -43,10 +46,16 @@ pub fn main() -> ExitCode {
         Command::Archive(args) => archive::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),
         Command::New(args) => new::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Dev(args) => dev::run(&args),
         Command::Canary { parent } => crate::plugin::run_keeper(parent).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("sconce: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Writes a line to standard output; a server goes on when nobody reads there any more.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

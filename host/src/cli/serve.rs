@@ -1,11 +1,14 @@
 //! `sconce serve`: the server in the foreground.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::app::App;
+use crate::app::Progress;
+use crate::cli::say;
 use crate::config::ConfigSources;
 use crate::config::Overrides;
 use crate::config::ServerConfig;
@@ -67,11 +70,9 @@ pub struct ServeArgs {
 }
 
 pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let complaint = telemetry::start();
+    let complaint = telemetry::start("info");
     let sources = ConfigSources {
-        environment: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        environment: environment(),
         ts_config: args.ts_config,
         current_dir: std::env::current_dir().ok(),
         overrides: Overrides {
@@ -96,9 +97,25 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     for warning in complaint.into_iter().chain(warnings) {
         tracing::warn!("{warning}");
     }
-    let served = App::new(config).and_then(|app| {
+    // Scripts look for these lines.
+    to_the_end(App::new(config), |progress| match progress {
+        Progress::Bound { api, address } => say(&format!("{api} API bind to: http://{address}")),
+        Progress::Started => say("Model server started."),
+        Progress::Ending => {}
+    })
+}
+
+/// The environment, as far as it is text.
+pub(super) fn environment() -> BTreeMap<String, String> {
+    let variables = std::env::vars_os();
+    variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// Serves until the process is told to end, and ends it.
+pub(super) fn to_the_end(app: anyhow::Result<App>, tell: impl FnMut(Progress)) -> ! {
+    let served = app.and_then(|app| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(own_thread).build()?;
-        let result = runtime.block_on(app.run());
+        let result = runtime.block_on(app.run(tell));
         // A client that keeps its connection open must not keep the process.
         runtime.shutdown_background();
         result

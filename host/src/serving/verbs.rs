@@ -27,6 +27,15 @@ impl Registry {
         self.swap(&endpoint, Next::OnDisk { source, force: Force::Always }, Trigger::Reload)
     }
 
+    /// Makes a new generation from what lies on disk if it is another than what serves. Blocks until it serves or is refused.
+    ///
+    /// The archive is opened again unless the trigger is [`Trigger::Library`], which says that only the code has changed.
+    pub fn refresh(&self, name: &str, version: Option<&str>, trigger: Trigger) -> Result<Swapped, SwapError> {
+        let endpoint = self.find(name, version)?;
+        let source = if trigger == Trigger::Library { Ok(endpoint.source()) } else { self.look_again(&endpoint) };
+        self.swap(&endpoint, Next::OnDisk { source, force: Force::IfChanged }, trigger)
+    }
+
     /// Goes back to what has served before, from the copies that were kept of it. Blocks until it serves or is refused.
     pub fn roll_back(&self, name: &str, version: Option<&str>) -> Result<Swapped, SwapError> {
         let endpoint = self.find(name, version)?;
