@@ -17,6 +17,7 @@ use clap::Args;
 use crate::app::App;
 use crate::app::Progress;
 use crate::cli::serve;
+use crate::cli::server_flags::ServerFlags;
 use crate::config::ConfigSources;
 use crate::config::Overrides;
 use crate::config::ServerConfig;
@@ -72,25 +73,8 @@ pub struct DevArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
 
-    /// A config.properties; the variable TS_CONFIG_FILE wins over it.
-    #[arg(long, value_name = "FILE")]
-    ts_config: Option<PathBuf>,
-
-    /// Where predictions are answered; port 0 takes any that is free.
-    #[arg(long, value_name = "http://HOST:PORT")]
-    inference_address: Option<String>,
-
-    /// Where models are described.
-    #[arg(long, value_name = "http://HOST:PORT")]
-    management_address: Option<String>,
-
-    /// Where metrics are exposed.
-    #[arg(long, value_name = "http://HOST:PORT")]
-    metrics_address: Option<String>,
-
-    /// Where unpacked archives and private copies of libraries go; the file system must allow execution.
-    #[arg(long, value_name = "FOLDER")]
-    work_dir: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerFlags,
 
     /// What becomes of the code of a handler that was swapped out: it stays mapped, or goes where nothing is left in it.
     #[arg(long, value_name = "POLICY", value_parser = ["retain", "unmap"], default_value = "unmap")]
@@ -137,20 +121,16 @@ impl DevArgs {
     fn config(&self, project: &Project) -> anyhow::Result<(ServerConfig, Vec<String>)> {
         let sources = ConfigSources {
             environment: serve::environment(),
-            ts_config: self.ts_config.clone(),
+            ts_config: self.server.ts_config.clone(),
             current_dir: std::env::current_dir().ok(),
-            overrides: Overrides {
-                inference_address: self.inference_address.clone(),
-                management_address: self.management_address.clone(),
-                metrics_address: self.metrics_address.clone(),
+            overrides: self.server.overrides(Overrides {
                 model_store: Some(project.store()),
                 plugins_path: Some(project.plugins()),
-                work_dir: self.work_dir.clone(),
                 // The session knows when a build is complete, and nobody else changes these folders.
                 watch: Some(false),
                 unload: Some(self.unload.clone()),
-                models: Vec::new(),
-            },
+                ..Overrides::default()
+            }),
         };
         let (mut config, warnings) = ServerConfig::load(&sources).context("invalid configuration")?;
         // What an earlier session has packed is not served: it may be another project by now.

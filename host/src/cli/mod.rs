@@ -8,6 +8,8 @@ pub mod dev;
 pub mod new;
 pub mod serve;
 
+mod server_flags;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 

@@ -9,6 +9,7 @@ use clap::Args;
 use crate::app::App;
 use crate::app::Progress;
 use crate::cli::say;
+use crate::cli::server_flags::ServerFlags;
 use crate::config::ConfigSources;
 use crate::config::Overrides;
 use crate::config::ServerConfig;
@@ -40,25 +41,8 @@ pub struct ServeArgs {
     #[arg(long, visible_alias = "ppath", value_name = "FOLDER")]
     plugins_path: Option<PathBuf>,
 
-    /// A config.properties; the variable TS_CONFIG_FILE wins over it.
-    #[arg(long, value_name = "FILE")]
-    ts_config: Option<PathBuf>,
-
-    /// Where predictions are answered; port 0 takes any that is free.
-    #[arg(long, value_name = "http://HOST:PORT")]
-    inference_address: Option<String>,
-
-    /// Where models are described.
-    #[arg(long, value_name = "http://HOST:PORT")]
-    management_address: Option<String>,
-
-    /// Where metrics are exposed.
-    #[arg(long, value_name = "http://HOST:PORT")]
-    metrics_address: Option<String>,
-
-    /// Where unpacked archives and private copies of libraries go; the file system must allow execution.
-    #[arg(long, value_name = "FOLDER")]
-    work_dir: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerFlags,
 
     /// Don't watch the model store and the plugins path; handlers are then swapped over the management API alone.
     #[arg(long)]
@@ -73,19 +57,16 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let complaint = telemetry::start("info");
     let sources = ConfigSources {
         environment: environment(),
-        ts_config: args.ts_config,
-        current_dir: std::env::current_dir().ok(),
-        overrides: Overrides {
-            inference_address: args.inference_address,
-            management_address: args.management_address,
-            metrics_address: args.metrics_address,
+        overrides: args.server.overrides(Overrides {
             model_store: args.model_store,
             models: args.models,
             plugins_path: args.plugins_path,
-            work_dir: args.work_dir,
             watch: args.no_watch.then_some(false),
             unload: args.unload,
-        },
+            ..Overrides::default()
+        }),
+        ts_config: args.server.ts_config,
+        current_dir: std::env::current_dir().ok(),
     };
     let (config, warnings) = match ServerConfig::load(&sources) {
         Ok(loaded) => loaded,
