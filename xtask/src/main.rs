@@ -13,14 +13,19 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+mod archive;
+mod bench;
 mod checks;
 mod demo;
+mod http;
 mod process;
 mod progress;
+mod server;
 mod setup;
 mod train;
 mod workspace;
 
+use bench::Subject;
 use checks::{Depth, Torch};
 use demo::Afterwards;
 
@@ -57,6 +62,16 @@ enum Command {
     /// packs three archives into model-store/, starts a server on free ports, posts
     /// model-store/mnist/digits/*.png to both models over HTTP and checks the answers.
     Demo(DemoArgs),
+
+    /// Measure what Sconce costs on this machine.
+    ///
+    /// Each subject is measured side by side in one run, and compared with the bar that Sconce has
+    /// set itself. A bar that is missed is told, with by how much; it is no failure of the command.
+    /// Close what else needs the processor: with other load the figures say little.
+    Bench {
+        #[command(subcommand)]
+        subject: Subject,
+    },
 
     /// Run all tests, with libtorch and without.
     ///
@@ -121,6 +136,7 @@ fn dispatch(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Demo(DemoArgs { keep }) => demo::run(if keep { Afterwards::Keep } else { Afterwards::Stop }),
+        Command::Bench { subject } => bench::run(&subject),
         Command::Test(TestArgs { no_torch, arguments }) => {
             let torch = if no_torch { Torch::Without } else { Torch::With };
             checks::test(torch, &arguments)

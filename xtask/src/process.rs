@@ -5,8 +5,11 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::workspace;
 
@@ -47,6 +50,15 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{shown}` failed ({status}); its own message is above");
     }
     Ok(())
+}
+
+/// From now on a signal to end only sets this flag, so that what was started can be stopped first.
+pub(crate) fn interruption() -> Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signals can't be listened for")?;
+    }
+    Ok(interrupted)
 }
 
 /// The first program of this name on a search path such as $PATH; a name with a `/` is a path.

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -16,9 +17,14 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// The folder of the built programs and plugins, for release builds.
+pub(crate) fn release_folder() -> Result<PathBuf> {
+    Ok(target_folder()?.join("release"))
+}
+
+/// Where cargo builds.
 ///
 /// Cargo is asked, because CARGO_TARGET_DIR and a user's own configuration can move it.
-pub(crate) fn release_folder() -> Result<PathBuf> {
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let output = process::cargo()
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .output()
@@ -26,7 +32,23 @@ pub(crate) fn release_folder() -> Result<PathBuf> {
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
     let target = metadata["target_directory"].as_str().context("`cargo metadata` named no target_directory")?;
-    Ok(Path::new(target).join("release"))
+    Ok(PathBuf::from(target))
+}
+
+/// Builds these packages for release and returns the folder with what was built.
+pub(crate) fn build_release(packages: &[&str]) -> Result<PathBuf> {
+    // Each alone, so that no crate is built with features that only another one asked for.
+    for package in packages {
+        process::run(process::cargo().args(["build", "--release", "-p", package]))?;
+    }
+    release_folder()
+}
+
+/// A built program, run in the repository's root.
+pub(crate) fn program(folder: &Path, name: &str) -> Command {
+    let mut command = Command::new(folder.join(name));
+    command.current_dir(root());
+    command
 }
 
 /// A path as one types it in the repository's root: relative where it lies inside.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::http::Client;
 use super::picture;
+use crate::http::Client;
 
 /// The model as TorchScript.
 pub(crate) const SCRIPTED: &str = "mnist";
@@ -73,7 +73,7 @@ impl Row {
 fn predict(client: &Client, address: &str, model: &str, picture: &[u8]) -> Result<Reply> {
     let url = format!("{address}/predictions/{model}");
     let started = Instant::now();
-    let answer = client.post_png(&url, picture)?;
+    let answer = client.post(&url, "image/png", picture)?;
     let took = started.elapsed();
     if answer.status != 200 {
         bail!("POST {url} answered {}: {}", answer.status, answer.body.trim());
@@ -115,6 +115,7 @@ fn table(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::tests::stand_in;
 
     fn row(digit: u8, scripted: &str) -> Row {
         let reply = |said: &str| Reply { said: said.to_owned(), took: Duration::from_micros(1_250) };
@@ -141,5 +142,26 @@ mod tests {
             beside(&drawn, &row(7, "7")),
             "  █\n   ▀    POST /predictions/mnist   (7.png)\n    ▄   answer: 7   (1.2 ms)\n"
         );
+    }
+
+    #[test]
+    fn digits_are_posted_to_both_models() {
+        let folder = tempfile::tempdir().unwrap();
+        for digit in 0..10_u8 {
+            // The stand-in answers with the last digit of the file's length.
+            let file = fs::File::create(folder.path().join(format!("{digit}.png"))).unwrap();
+            let mut encoder = png::Encoder::new(&file, 1, 1);
+            encoder.set_color(png::ColorType::Grayscale);
+            let mut writer = encoder.write_header().unwrap();
+            writer.write_image_data(&[digit]).unwrap();
+            writer.finish().unwrap();
+            let length = file.metadata().unwrap().len();
+            file.set_len(length + (10 + u64::from(digit) - length % 10) % 10).unwrap();
+        }
+        assert_eq!(ask(&stand_in(), folder.path()).unwrap(), 0);
+
+        fs::rename(folder.path().join("1.png"), folder.path().join("2.png")).unwrap();
+        let message = ask(&stand_in(), folder.path()).unwrap_err();
+        assert!(format!("{message:#}").contains("1.png can't be read"));
     }
 }

@@ -1,29 +1,21 @@
 //! `demo`: from a bare clone to answers over HTTP, through the programs and files a user has.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, bail};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use tempfile::NamedTempFile;
+use anyhow::{Result, bail};
 
+use crate::archive::Archive;
+use crate::server::{self, Server};
 use crate::{process, setup, workspace};
 
 mod digits;
-mod http;
 mod picture;
-mod server;
-
-use server::Server;
 
 const STORE: &str = "model-store";
 const WEIGHTS: &str = "model-store/mnist/mnist_cnn.safetensors";
 const DIGITS: &str = "model-store/mnist/digits";
 
-/// Each alone, so that no crate is built with features that only another one asked for.
 const BUILT: [&str; 4] = ["sconce", "echo", "mnist-digit-classifier", "mnist-trainer"];
 
 /// What happens to the server in the end.
@@ -31,13 +23,6 @@ const BUILT: [&str; 4] = ["sconce", "echo", "mnist-digit-classifier", "mnist-tra
 pub(crate) enum Afterwards {
     Stop,
     Keep,
-}
-
-/// An archive the demo packs and serves.
-struct Archive {
-    model: &'static str,
-    handler: &'static str,
-    serialized_file: Option<&'static str>,
 }
 
 const ARCHIVES: [Archive; 3] = [
@@ -55,22 +40,21 @@ pub(crate) fn run(afterwards: Afterwards) -> Result<()> {
     setup::run()?;
 
     println!("\n== build (the first time takes minutes)");
-    for package in BUILT {
-        process::run(process::cargo().args(["build", "--release", "-p", package]))?;
-    }
-    let programs = workspace::release_folder()?;
+    let programs = workspace::build_release(&BUILT)?;
 
     println!("\n== export the model, pack the archives");
     process::run(
-        program(&programs, "mnist-trainer").args(["export", "--weights", WEIGHTS]).args(["--out", "model-store/mnist"]),
+        workspace::program(&programs, "mnist-trainer")
+            .args(["export", "--weights", WEIGHTS])
+            .args(["--out", "model-store/mnist"]),
     )?;
     for archive in &ARCHIVES {
-        process::run(archive.pack(&mut program(&programs, "sconce")))?;
+        process::run(archive.pack(&mut workspace::program(&programs, "sconce"), Path::new(STORE)))?;
     }
 
     println!("\n== serve");
     let config = match afterwards {
-        Afterwards::Stop => Some(free_ports()?),
+        Afterwards::Stop => Some(server::configuration(&[])?),
         Afterwards::Keep => None,
     };
     let mut command = serve(&programs);
@@ -78,10 +62,7 @@ pub(crate) fn run(afterwards: Afterwards) -> Result<()> {
         command.arg("--ts-config").arg(config.path());
     }
     // From here on a signal first stops the server.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signals can't be listened for")?;
-    }
+    let interrupted = process::interruption()?;
     let models = ARCHIVES.map(|archive| archive.model);
     let mut server = Server::start(command)?;
     let ready = server.wait_until_ready(&models, &interrupted)?;
@@ -112,53 +93,15 @@ pub(crate) fn run(afterwards: Afterwards) -> Result<()> {
     Ok(())
 }
 
-// === impl Archive ===
-
-impl Archive {
-    fn pack<'a>(&self, sconce: &'a mut Command) -> &'a mut Command {
-        sconce.args(["archive", "--model-name", self.model, "--version", "1.0"]).args([
-            "--handler",
-            self.handler,
-            "--export-path",
-            STORE,
-            "--force",
-        ]);
-        if let Some(file) = self.serialized_file {
-            sconce.args(["--serialized-file", file]);
-        }
-        sconce
-    }
-}
-
-/// A built program, run in the repository's root.
-fn program(folder: &Path, name: &str) -> Command {
-    let mut command = Command::new(folder.join(name));
-    command.current_dir(workspace::root());
-    command
-}
-
 fn serve(programs: &Path) -> Command {
     let plugins = PathBuf::from(workspace::short(programs));
-    let mut command = program(programs, "sconce");
+    let mut command = workspace::program(programs, "sconce");
     command
         .args(["serve", "--model-store", STORE, "--models"])
         .args(ARCHIVES.map(|archive| format!("{0}={0}.mar", archive.model)))
         .arg("--plugins-path")
         .arg(plugins);
     command
-}
-
-/// A configuration that lets the system choose the ports, so that the demo disturbs nobody.
-fn free_ports() -> Result<NamedTempFile> {
-    let write = || -> std::io::Result<NamedTempFile> {
-        let mut file = tempfile::Builder::new().suffix(".properties").tempfile()?;
-        for api in ["inference", "management", "metrics"] {
-            writeln!(file, "{api}_address=http://127.0.0.1:0")?;
-        }
-        file.flush()?;
-        Ok(file)
-    };
-    write().context("the server's configuration can't be written to the temporary folder")
 }
 
 fn what_to_try(programs: &Path, afterwards: Afterwards) -> String {
@@ -182,15 +125,13 @@ fn what_to_try(programs: &Path, afterwards: Afterwards) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
     fn archives_are_packed_as_a_user_packs_them() {
         let packed = |index: usize| {
             let mut command = Command::new("target/release/sconce");
-            process::shown(ARCHIVES[index].pack(&mut command))
+            process::shown(ARCHIVES[index].pack(&mut command, Path::new(STORE)))
         };
         assert_eq!(
             packed(0),
@@ -216,12 +157,5 @@ mod tests {
             ),
             "{text}"
         );
-    }
-
-    #[test]
-    fn the_system_chooses_the_ports() {
-        let config = fs::read_to_string(free_ports().unwrap().path()).unwrap();
-        assert_eq!(config.lines().count(), 3);
-        assert!(config.contains("management_address=http://127.0.0.1:0\n"));
     }
 }

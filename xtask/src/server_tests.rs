@@ -1,14 +1,13 @@
-//! The demo against a stand-in: a shell that prints the server's lines, and a thread that answers
+//! The server's process against a stand-in: a shell that prints the server's lines, and a thread that answers
 //! HTTP as the server does.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::demo::digits;
 
 /// Answers every request until the process ends; a picture is one byte, its digit.
-fn stand_in() -> String {
+pub(crate) fn stand_in() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -71,27 +70,6 @@ fn a_server_is_waited_for_asked_and_stopped() {
 }
 
 #[test]
-fn digits_are_posted_to_both_models() {
-    let folder = tempfile::tempdir().unwrap();
-    for digit in 0..10_u8 {
-        // The stand-in answers with the last digit of the file's length.
-        let file = std::fs::File::create(folder.path().join(format!("{digit}.png"))).unwrap();
-        let mut encoder = png::Encoder::new(&file, 1, 1);
-        encoder.set_color(png::ColorType::Grayscale);
-        let mut writer = encoder.write_header().unwrap();
-        writer.write_image_data(&[digit]).unwrap();
-        writer.finish().unwrap();
-        let length = file.metadata().unwrap().len();
-        file.set_len(length + (10 + u64::from(digit) - length % 10) % 10).unwrap();
-    }
-    assert_eq!(digits::ask(&stand_in(), folder.path()).unwrap(), 0);
-
-    std::fs::rename(folder.path().join("1.png"), folder.path().join("2.png")).unwrap();
-    let message = digits::ask(&stand_in(), folder.path()).unwrap_err();
-    assert!(format!("{message:#}").contains("1.png can't be read"));
-}
-
-#[test]
 fn a_server_that_dies_is_quoted() {
     let uninterrupted = AtomicBool::new(false);
     let mut command = Command::new("sh");
@@ -132,7 +110,7 @@ fn addresses_are_read_from_lines_with_and_without_a_prefix() {
             inference("http://127.0.0.1:1"),
         ),
         ("Management API bind to: http://[::1]:8081", Some(Notice::Management("http://[::1]:8081".into()))),
-        ("Metrics API bind to: http://127.0.0.1:8082", None),
+        ("Metrics API bind to: http://127.0.0.1:8082", Some(Notice::Metrics("http://127.0.0.1:8082".into()))),
         ("Model server started.", Some(Notice::Started)),
         ("Model mnist loaded.", None),
     ] {
@@ -147,4 +125,12 @@ fn workers_and_memory_are_read_from_what_others_write() {
     assert!(worker_statuses("no JSON").is_empty());
     assert_eq!(resident_in("Name:\tsconce\nVmRSS:\t  117000 kB\n"), Some(119_808_000));
     assert_eq!(resident_in("Name:\tkthreadd\n"), None);
+}
+
+#[test]
+fn the_system_chooses_the_ports() {
+    let config = std::fs::read_to_string(configuration(&[("sconce_unload", "unmap")]).unwrap().path()).unwrap();
+    assert_eq!(config.lines().count(), 4);
+    assert!(config.contains("management_address=http://127.0.0.1:0\n"));
+    assert!(config.ends_with("sconce_unload=unmap\n"));
 }

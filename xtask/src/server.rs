@@ -1,6 +1,6 @@
 //! A running `sconce serve`: started, waited for, watched and stopped as an operator does it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
 
-use super::http::Client;
+use crate::http::Client;
 use crate::process;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -29,14 +30,16 @@ pub(crate) struct Server {
     said: Vec<String>,
     inference: Option<String>,
     management: Option<String>,
+    metrics: Option<String>,
     announced: bool,
 }
 
-/// A line of the server that the demo acts on.
+/// A line of the server that xtask acts on.
 #[derive(Debug, PartialEq, Eq)]
 enum Notice {
     Inference(String),
     Management(String),
+    Metrics(String),
     Started,
 }
 
@@ -61,7 +64,16 @@ impl Server {
         if let Some(output) = child.stderr.take() {
             forward(output, sender);
         }
-        Ok(Self { child, started, lines, said: Vec::new(), inference: None, management: None, announced: false })
+        Ok(Self {
+            child,
+            started,
+            lines,
+            said: Vec::new(),
+            inference: None,
+            management: None,
+            metrics: None,
+            announced: false,
+        })
     }
 
     /// Waits until the server says it has started, answers, and every model has a ready worker.
@@ -93,7 +105,17 @@ impl Server {
 
     /// Where predictions are asked for, such as `http://127.0.0.1:8080`.
     pub(crate) fn inference_address(&self) -> Result<&str> {
-        self.inference.as_deref().context("the server hasn't said where it listens")
+        said(self.inference.as_deref())
+    }
+
+    /// Where models are described and reloaded.
+    pub(crate) fn management_address(&self) -> Result<&str> {
+        said(self.management.as_deref())
+    }
+
+    /// Where it shows its counters.
+    pub(crate) fn metrics_address(&self) -> Result<&str> {
+        said(self.metrics.as_deref())
     }
 
     /// What the process has in memory.
@@ -166,6 +188,7 @@ impl Server {
             match notice(&line) {
                 Some(Notice::Inference(address)) => self.inference = Some(address),
                 Some(Notice::Management(address)) => self.management = Some(address),
+                Some(Notice::Metrics(address)) => self.metrics = Some(address),
                 Some(Notice::Started) => self.announced = true,
                 None => {}
             }
@@ -210,7 +233,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Nothing of the demo stays behind, whichever step failed.
+    /// Nothing stays behind, whichever step failed.
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
             // Both fail only when the process has just ended.
@@ -218,6 +241,26 @@ impl Drop for Server {
             let _ = self.child.wait();
         }
     }
+}
+
+/// A configuration that lets the system choose the ports, so that nobody is disturbed, with these settings besides.
+pub(crate) fn configuration(settings: &[(&str, &str)]) -> Result<NamedTempFile> {
+    let write = || -> std::io::Result<NamedTempFile> {
+        let mut file = tempfile::Builder::new().suffix(".properties").tempfile()?;
+        for api in ["inference", "management", "metrics"] {
+            writeln!(file, "{api}_address=http://127.0.0.1:0")?;
+        }
+        for (key, value) in settings {
+            writeln!(file, "{key}={value}")?;
+        }
+        file.flush()?;
+        Ok(file)
+    };
+    write().context("the server's configuration can't be written to the temporary folder")
+}
+
+fn said(address: Option<&str>) -> Result<&str> {
+    address.context("the server hasn't said where it listens")
 }
 
 /// Passes lines on, so that the server never waits for a reader.
@@ -241,6 +284,7 @@ fn notice(line: &str) -> Option<Notice> {
     match before.rsplit(' ').next()? {
         "Inference" => Some(Notice::Inference(address.to_owned())),
         "Management" => Some(Notice::Management(address.to_owned())),
+        "Metrics" => Some(Notice::Metrics(address.to_owned())),
         _ => None,
     }
 }
@@ -265,4 +309,4 @@ fn resident_in(status: &str) -> Option<u64> {
 
 #[cfg(test)]
 #[path = "server_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,11 +1,11 @@
-//! The few requests the demo sends, to a server on this machine.
+//! The few requests xtask sends itself, to a server on this machine.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ureq::Agent;
 
-/// Longer than any answer of the demo takes, short enough to not look hung.
+/// Longer than any answer takes, short enough to not look hung.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A client that keeps its connections, as a real one does.
@@ -39,8 +39,8 @@ impl Client {
         read(response).with_context(|| format!("GET {url} failed"))
     }
 
-    pub(crate) fn post_png(&self, url: &str, picture: &[u8]) -> Result<Answer> {
-        let response = self.agent.post(url).header("content-type", "image/png").send(picture);
+    pub(crate) fn post(&self, url: &str, content_type: &str, body: &[u8]) -> Result<Answer> {
+        let response = self.agent.post(url).header("content-type", content_type).send(body);
         read(response).with_context(|| format!("POST {url} failed"))
     }
 }
