@@ -62,6 +62,21 @@ fn two_who_ask_at_once_are_served_one_after_the_other() {
 }
 
 #[test]
+fn an_archive_and_a_library_that_change_together_are_both_taken_up() {
+    let server = setup("tells-its-build", "").property("sconce_watch", "true").start();
+    let library = fixture("tells-its-build");
+    for round in 1..11 {
+        Archive::new(MODEL, MODEL).config(&format!("batchSize: {}\n", round + 1)).pack(&server.store());
+        server.put_library(FILE, &build_of(&library, round));
+        // Whichever is seen first, neither brings the other's past back.
+        eventually("both to be served", || {
+            let batch = server.describe(MODEL)["batchSize"] == round + 1;
+            (batch && server.predict(MODEL, "").body == mark_of(round)).then_some(())
+        });
+    }
+}
+
+#[test]
 fn an_archive_s_new_settings_are_taken_up() {
     let server = setup("tells-its-build", "batchSize: 2\nminWorkers: 1\nmaxWorkers: 1\n").start();
     let package = server.generations(MODEL)[0]["package"].clone();

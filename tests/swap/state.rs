@@ -64,6 +64,20 @@ fn no_request_is_counted_twice_or_not_at_all_while_state_passes() {
 }
 
 #[test]
+fn what_hangs_while_it_tells_its_state_goes_without_it() {
+    let server = setup("counts-requests", "responseTimeout: 1\n").start();
+    let library = fixture("counts-requests");
+    server.put_library(FILE, &build_of(&library, 5));
+    server.swap(MODEL);
+    assert_eq!(server.predict(MODEL, "").ok(), "1");
+    server.put_library(FILE, &build_of(&library, 6));
+    server.swap(MODEL);
+    server.logged(&["ERROR", "the old handler hangs in export_state", "the new one begins without its state"]);
+    assert_eq!(server.predict(MODEL, "").ok(), "1");
+    server.still_serves();
+}
+
+#[test]
 fn fewer_workers_take_over_the_state_of_all() {
     let server = setup("counts-requests", "minWorkers: 3\nmaxWorkers: 3\n").start();
     for _ in 0..30 {

@@ -16,7 +16,9 @@ pub(super) fn routes() -> Router<Api> {
 }
 
 async fn metrics(State(api): State<Api>) -> Response<Body> {
-    match api.registry.exposition() {
+    // It reads what is mapped, which takes a while where much is.
+    let exposition = tokio::task::spawn_blocking(move || api.registry.exposition()).await;
+    match exposition.unwrap_or_else(|_| Err("it panicked; this is a bug".to_owned())) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics can't be written");

@@ -85,6 +85,9 @@ pub(super) enum Report {
     },
 }
 
+/// Forgetting costs a trial; a server that runs for months must not remember for ever.
+const MOST_REMEMBERED: usize = 1024;
+
 /// More keepers than this aren't kept waiting: it takes many models at once to have so many trials at once.
 const MOST_KEEPERS: usize = 2;
 
@@ -115,14 +118,24 @@ impl Canary {
         let mut orders = serde_json::to_vec(&orders).map_err(|error| unavailable(error.to_string()))?;
         orders.push(b'\n');
         let mut keeper = self.keeper().map_err(|error| unavailable(error.to_string()))?;
-        keeper.try_out(&orders, staged.source(), limit)?;
+        let mut verdict = keeper.try_out(&orders, staged.source(), limit);
+        if let Err(PluginError::TrialLost { .. }) = verdict {
+            // Not the library's doing, most likely: somebody killed it, or it has just ended for want of work.
+            keeper = Keeper::start(&self.program).map_err(|error| unavailable(error.to_string()))?;
+            verdict = keeper.try_out(&orders, staged.source(), limit);
+        }
+        verdict?;
         // Only one whose canary has passed is asked again: the next trial begins as clean as this one.
         let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
         if keepers.len() < MOST_KEEPERS {
             keepers.push(keeper);
         }
         drop(keepers);
-        self.passed().insert(key);
+        let mut passed = self.passed();
+        if passed.len() >= MOST_REMEMBERED {
+            passed.clear();
+        }
+        passed.insert(key);
         Ok(())
     }
 

@@ -69,6 +69,11 @@ pub enum PluginError {
     )]
     TrialTimedOut { path: PathBuf, step: Step, limit: Duration },
 
+    #[error(
+        "the trial of {path} was cut short in {step}: the process that holds trials was killed; ask again, and look at what kills processes here"
+    )]
+    TrialLost { path: PathBuf, step: Step },
+
     #[error("can't try {path} in a process of its own: {reason}")]
     TrialUnavailable { path: PathBuf, reason: String },
 }

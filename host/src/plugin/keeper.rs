@@ -34,7 +34,8 @@ use super::canary::Step;
 /// A process that forks canaries; it is killed when this is dropped, with the canary it has.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    process: Pid,
+    /// `None` once it is reaped.
+    process: Arc<Mutex<Option<Pid>>>,
     socket: UnixStream,
     received: Vec<u8>,
     /// The canary at work.
@@ -127,9 +128,7 @@ impl Keeper {
                     self.canary = None;
                     return Err(self.died(path, step, describe(ExitStatus::from_raw(status))));
                 }
-                Heard::End => {
-                    return Err(self.died(path, step, "was lost with the one that keeps it".to_owned()));
-                }
+                Heard::End => return Err(PluginError::TrialLost { path, step }),
                 Heard::TimeIsUp => return Err(PluginError::TrialTimedOut { path, step, limit }),
             }
         };
@@ -191,8 +190,10 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.kill_canary();
-        // The output's thread reaps it, and only then: the number is nobody else's.
-        let _ = rustix::process::kill_process_group(self.process, Signal::KILL);
+        // While it isn't reaped, the number is nobody else's.
+        if let Some(process) = *self.process.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = rustix::process::kill_process_group(process, Signal::KILL);
+        }
     }
 }
 
@@ -212,27 +213,29 @@ impl Output {
     /// Starts the process, and reads what it prints, on a thread that lives as long as the process.
     ///
     /// The kernel kills the process with the thread that started it, so it must be this one.
-    fn of(mut command: Command, printed: PipeReader) -> io::Result<(Pid, Self)> {
+    fn of(mut command: Command, printed: PipeReader) -> io::Result<(Arc<Mutex<Option<Pid>>>, Self)> {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let (tell, heard) = mpsc::sync_channel(1);
         let (born, birth) = mpsc::channel();
-        let of_thread = Arc::clone(&kept);
+        let process = Arc::new(Mutex::new(None));
+        let (of_thread, known) = (Arc::clone(&kept), Arc::clone(&process));
         std::thread::Builder::new().name("canary-output".to_owned()).spawn(move || {
             let spawned = command.spawn();
             // Its copies of the pipe's other end would keep the pipe open.
             drop(command);
             match spawned {
                 Ok(child) => {
-                    let _ = born.send(Ok(child.id()));
+                    *known.lock().unwrap_or_else(PoisonError::into_inner) =
+                        i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                    let _ = born.send(Ok(()));
                     listen(printed, &of_thread, &tell);
-                    reap(child);
+                    reap(child, &known);
                 }
                 Err(error) => drop(born.send(Err(error))),
             }
         })?;
         let lost = || io::Error::other("the thread that was to start it is gone");
-        let id = birth.recv().map_err(|_| lost())??;
-        let process = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(lost)?;
+        birth.recv().map_err(|_| lost())??;
         Ok((process, Self { kept, heard }))
     }
 
@@ -268,9 +271,11 @@ fn listen(mut printed: PipeReader, kept: &Mutex<Vec<u8>>, tell: &mpsc::SyncSende
 }
 
 /// What a library has started and left behind may hold the pipe open; a keeper that has closed it is gone in any case.
-fn reap(mut child: Child) {
+fn reap(mut child: Child, known: &Mutex<Option<Pid>>) {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = child.kill();
     let _ = child.wait();
+    *known = None;
 }
 
 fn describe(status: ExitStatus) -> String {

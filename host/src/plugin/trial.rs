@@ -87,11 +87,21 @@ fn keep_canary(orders: Orders, socket: &UnixStream) -> anyhow::Result<()> {
     report(socket, &Report::Born { process: canary.as_raw_nonzero().get() })?;
     // Its number stays its own, and that of its group, until it is reaped.
     let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    while matches!(rustix::process::waitid(WaitId::Pid(canary), looking), Err(Errno::INTR)) {}
+    let ended = loop {
+        match rustix::process::waitid(WaitId::Pid(canary), looking) {
+            Err(Errno::INTR) => {}
+            ended => break ended?.context("the canary has no end; this is a bug")?,
+        }
+    };
     let _ = rustix::process::kill_process_group(canary, Signal::KILL);
-    let (_, status) = rustix::process::waitpid(Some(canary), WaitOptions::empty())?
-        .context("the canary has ended, and can't be reaped; this is a bug")?;
-    report(socket, &Report::Ended { status: status.as_raw() })
+    // Told before it is reaped: the server must not kill by a number that may be somebody else's.
+    let status = match (ended.terminating_signal(), ended.exit_status()) {
+        (Some(signal), _) => signal,
+        (None, code) => code.unwrap_or_default() << 8,
+    };
+    report(socket, &Report::Ended { status })?;
+    rustix::process::waitpid(Some(canary), WaitOptions::empty())?;
+    Ok(())
 }
 
 /// The forked process: the trial, on a thread of its own, as in the server.

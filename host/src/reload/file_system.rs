@@ -20,10 +20,8 @@ const UNHEARD: [(u32, &str); 12] = [
     (0x7375_7245, "Coda"),
 ];
 
-/// Others may write here.
+/// Others may write here. The sticky bit is no comfort: it keeps them from replacing, not from adding.
 const WRITABLE_BY_ALL: u32 = 0o002;
-/// What others wrote here they may not replace.
-const STICKY: u32 = 0o1000;
 
 /// The name of the file system below a folder, where changes may come without an event.
 pub(super) fn unheard(folder: &Path) -> Option<&'static str> {
@@ -31,10 +29,9 @@ pub(super) fn unheard(folder: &Path) -> Option<&'static str> {
     name_of_unheard(u32::try_from(number & 0xffff_ffff).ok()?)
 }
 
-/// Whether any user of this machine may replace the files of a folder.
-pub(super) fn anyone_may_write(folder: &Path) -> bool {
-    let mode = folder.metadata().map_or(0, |metadata| metadata.mode());
-    mode & WRITABLE_BY_ALL != 0 && mode & STICKY == 0
+/// Whether any user of this machine may change a file, or put files into a folder.
+pub(super) fn anyone_may_write(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.mode() & WRITABLE_BY_ALL != 0)
 }
 
 fn name_of_unheard(number: u32) -> Option<&'static str> {
@@ -63,7 +60,7 @@ mod tests {
     #[test]
     fn who_may_write() {
         let folder = tempfile::tempdir().unwrap();
-        for (mode, anyone) in [(0o755, false), (0o775, false), (0o777, true), (0o1777, false), (0o702, true)] {
+        for (mode, anyone) in [(0o755, false), (0o775, false), (0o777, true), (0o1777, true), (0o702, true)] {
             std::fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
             assert_eq!(anyone_may_write(folder.path()), anyone, "{mode:o}");
         }

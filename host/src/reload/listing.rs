@@ -104,14 +104,17 @@ impl Places {
     pub(super) fn refused(&self) -> Vec<PathBuf> {
         let store = self.store.iter().map(|store| store.folder().to_owned());
         let packages = self.candidates().into_iter().filter(|path| path.is_dir());
-        store.chain(packages).chain(self.plugins.iter().cloned()).filter(|path| is_refused(path)).collect()
+        let libraries = self.plugins.iter().filter(|path| !is_refused(path)).flat_map(|path| libraries_at(path));
+        let places = store.chain(packages).chain(self.plugins.iter().cloned()).chain(libraries);
+        places.filter(|path| is_refused(path)).collect()
     }
 
     pub(super) fn items(&self) -> Vec<Item> {
         let archives = self.archives().into_iter().map(|path| Item { path, kind: ItemKind::Archive });
         let plugins = self.plugins.iter().filter(|path| !is_refused(path));
         // A file may be in two places of the path.
-        let libraries: BTreeSet<_> = plugins.flat_map(|path| libraries_at(path)).collect();
+        let libraries: BTreeSet<_> =
+            plugins.flat_map(|path| libraries_at(path)).filter(|library| !is_refused(library)).collect();
         archives.chain(libraries.into_iter().map(|path| Item { path, kind: ItemKind::Library })).collect()
     }
 
@@ -230,8 +233,12 @@ impl Item {
 
 /// Whether a folder, or the folder of a file, is open to anyone.
 fn is_refused(path: &Path) -> bool {
-    let folder = if path.is_dir() { Some(path) } else { path.parent() };
-    folder.is_some_and(anyone_may_write)
+    if path.is_dir() {
+        return anyone_may_write(path);
+    }
+    // Where it really lies, whatever links lead there.
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    [path.parent(), real.parent(), Some(&real)].into_iter().flatten().any(anyone_may_write)
 }
 
 /// The `.so` files of a folder, or the one file that a path names.

@@ -318,7 +318,12 @@ impl Endpoint {
     pub(super) fn fail(&self, reason: String) {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Closed) {
-            state.phase = Phase::Failed { reason, since: Instant::now() };
+            // One that fails again has failed since the first time.
+            let since = match state.phase {
+                Phase::Failed { since, .. } => since,
+                _ => Instant::now(),
+            };
+            state.phase = Phase::Failed { reason, since };
             self.queue.refuse_all(&ServeError::NoWorker);
         }
     }
@@ -327,8 +332,11 @@ impl Endpoint {
     pub(super) fn look_after_workers(&self, now: Instant) {
         let Some(generation) = self.serving() else { return };
         if let Err(reason) = generation.look_after_workers(now) {
-            tracing::error!(model = %self.name, version = %self.version, "model no longer served: {reason}");
-            self.fail(reason);
+            let is_current = self.serving().is_some_and(|serving| Arc::ptr_eq(&serving, &generation));
+            if is_current {
+                tracing::error!(model = %self.name, version = %self.version, "model no longer served: {reason}");
+                self.fail(reason);
+            }
         }
     }
 

@@ -84,8 +84,6 @@ pub enum LoadError {
     HandOverTimedOut { what: &'static str, limit: Duration },
     #[error("version {version} of model {name} is served already: remove it first, or give this one another version")]
     AlreadyServed { name: ModelName, version: ModelVersion },
-    #[error("the archive has changed and can't be used: {reason}")]
-    ArchiveChanged { reason: String },
     #[error(
         "{archive} holds version {found} now, and version {version} is served: give the archive that version, or ask for the model again without one"
     )]

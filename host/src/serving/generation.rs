@@ -62,6 +62,8 @@ struct Crew {
     /// Attempts to start a worker since the last one that got ready.
     attempts: u32,
     last_attempt: Option<Instant>,
+    /// All are told to end, and none takes their place.
+    is_dismissed: bool,
     /// Since when there have been too few workers.
     short_since: Option<Instant>,
 }
@@ -143,6 +145,9 @@ impl Generation {
     pub(super) fn look_after_workers(&self, now: Instant) -> Result<(), String> {
         let plan = &self.plan;
         let mut crew = self.lock();
+        if crew.is_dismissed {
+            return Ok(());
+        }
         for worker in crew.workers.extract_if(.., |worker| worker.is_finished()) {
             worker.join_finished();
         }
@@ -221,6 +226,11 @@ impl Generation {
         }
         self.queue.wake_workers();
         sent
+    }
+
+    /// Nobody waits for them any more; tells how many weren't begun.
+    pub(super) fn give_up_errands(&self) -> usize {
+        self.lock().workers.iter().filter(|worker| worker.give_up_errand()).count()
     }
 
     /// Lets the workers of a closed queue empty it, and waits for their end.
@@ -320,8 +330,13 @@ impl Generation {
     /// Joins what ends within `limit` for each step, and leaves the rest behind.
     fn join_workers(&self, limit: Duration) {
         let plan = &self.plan;
-        let workers = std::mem::take(&mut self.lock().workers);
-        let left = workers.into_iter().filter_map(|worker| (!worker.join(limit)).then_some(())).count();
+        let workers = {
+            let mut crew = self.lock();
+            crew.is_dismissed = true;
+            std::mem::take(&mut crew.workers)
+        };
+        let begin = Instant::now();
+        let left = workers.into_iter().filter_map(|worker| (!worker.join(begin, limit)).then_some(())).count();
         if left > 0 {
             tracing::warn!(
                 model = %plan.model, version = %plan.version, generation = %plan.generation, workers = left,

@@ -46,6 +46,7 @@ impl Generation {
         old.pause();
         let passed = old.export_state(end).and_then(|states| self.import_state(states, end));
         if passed.is_err() {
+            old.give_up_errands();
             old.resume();
         }
         passed
@@ -64,7 +65,14 @@ impl Generation {
                         generation = %self.id(), %error, "the old handler can't hand over its state; the new one begins without it"
                     );
                 }
-                Err(_) => return Err(self.too_slow("the old handler is still busy, or in export_state,")),
+                // Only what hangs in the export itself is missing: that is code that can't hand over, too.
+                Err(_) if self.give_up_errands() == 0 => {
+                    tracing::error!(
+                        generation = %self.id(), "the old handler hangs in export_state; the new one begins without its state"
+                    );
+                    break;
+                }
+                Err(_) => return Err(self.too_slow("the old handler is still busy")),
             }
         }
         Ok(states)

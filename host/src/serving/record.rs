@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -125,6 +126,7 @@ pub struct ModelRecord {
 pub(super) struct Entry {
     requests: AtomicU64,
     panics_in_a_row: AtomicU64,
+    has_rung: AtomicBool,
     record: Mutex<GenerationRecord>,
     metrics: SwapMetrics,
 }
@@ -154,7 +156,13 @@ impl Entry {
             reason: None,
             residue: None,
         };
-        Self { requests: AtomicU64::new(0), panics_in_a_row: AtomicU64::new(0), record: Mutex::new(record), metrics }
+        Self {
+            requests: AtomicU64::new(0),
+            panics_in_a_row: AtomicU64::new(0),
+            has_rung: AtomicBool::new(false),
+            record: Mutex::new(record),
+            metrics,
+        }
     }
 
     pub(super) fn id(&self) -> GenerationId {
@@ -204,6 +212,11 @@ impl Entry {
     /// Counts a panic, and gives the length of the row that it ends.
     pub(super) fn call_panicked(&self) -> u64 {
         self.panics_in_a_row.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether the alarm is rung for the first time.
+    pub(super) fn rings_first(&self) -> bool {
+        !self.has_rung.swap(true, Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, GenerationRecord> {

@@ -21,6 +21,7 @@ use super::Trigger;
 use super::loader::Alarm;
 use super::settings::Machine;
 use super::source::Source;
+use super::swap::Archive;
 use super::swap::Force;
 use super::swap::Next;
 use crate::archive::Package;
@@ -175,7 +176,7 @@ impl Registry {
 
     fn load(&self, endpoint: &Arc<Endpoint>) {
         let trigger = if endpoint.loaded_at_startup() { Trigger::Startup } else { Trigger::Archive };
-        let next = Next::OnDisk { source: Ok(endpoint.source()), force: Force::IfChanged };
+        let next = Next::OnDisk { archive: Archive::Opened, force: Force::IfChanged };
         // What went wrong is in the log and in describe.
         let _ = self.swap(endpoint, next, trigger);
     }
@@ -183,18 +184,23 @@ impl Registry {
     /// Answers for handlers that hang, replaces workers that are gone, and rolls back what panics, until the registry is closed. Blocks: call it on a thread of its own.
     pub fn watch(self: &Arc<Self>) {
         let alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next_look = Instant::now();
         loop {
             let endpoints = self.endpoints();
             let shortest = endpoints.iter().map(|endpoint| endpoint.settings().response_timeout).min();
             let pause =
                 shortest.map_or(LONGEST_LOOK, |limit| limit / LOOKS_PER_TIMEOUT).clamp(SHORTEST_LOOK, LONGEST_LOOK);
-            match alarms.recv_timeout(pause) {
+            next_look = next_look.min(Instant::now() + pause);
+            match alarms.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
                 Ok(Alarm::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 Ok(alarm) => self.answer(alarm),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    let now = Instant::now();
-                    endpoints.iter().for_each(|endpoint| endpoint.look_after_workers(now));
-                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            // Alarms, however many, don't put it off.
+            let now = Instant::now();
+            if now >= next_look {
+                endpoints.iter().for_each(|endpoint| endpoint.look_after_workers(now));
+                next_look = now + pause;
             }
         }
     }

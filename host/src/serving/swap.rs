@@ -3,6 +3,7 @@
 //! A failure anywhere before that step changes nothing for clients.
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use super::Endpoint;
@@ -19,6 +20,7 @@ use super::loader::Code;
 use super::loader::Tally;
 use super::record::Entry;
 use super::source::Source;
+use crate::archive::Package;
 use crate::ids::GenerationId;
 use crate::plugin::own_thread;
 
@@ -40,12 +42,25 @@ pub(super) enum Force {
 
 /// What is to be served next.
 pub(super) enum Next {
-    /// What lies on disk for this archive's handler; an archive that can't be opened is refused.
-    OnDisk { source: Result<Arc<Source>, LoadError>, force: Force },
+    /// What lies on disk for an archive's handler.
+    OnDisk { archive: Archive, force: Force },
     /// What has served before.
     Before,
     /// The same, if this generation still serves.
     BeforePanicking(GenerationId),
+}
+
+/// How long the workers of a generation that hung may take to end.
+const LEAVE_TAKING: Duration = Duration::from_secs(1);
+
+/// Which archive; found out once no other swap is under way, since that may have brought another.
+pub(super) enum Archive {
+    /// The one that was opened last.
+    Opened,
+    /// The file or folder as it is now.
+    Anew,
+    /// One that was opened for this.
+    Given(Arc<Package>),
 }
 
 /// All that a generation is made from, or why there is nothing to make it from.
@@ -67,7 +82,12 @@ impl Registry {
                 })?;
                 Ok((Arc::clone(&build.source), Code::Kept(build)))
             }
-            Next::OnDisk { source, force } => {
+            Next::OnDisk { archive, force } => {
+                let source = match archive {
+                    Archive::Opened => Ok(endpoint.source()),
+                    Archive::Anew => self.look_again(endpoint),
+                    Archive::Given(package) => Ok(self.source_like(endpoint, &package)),
+                };
                 let parts = source.and_then(|source| {
                     let found = self.loader.find(&source.package)?;
                     Ok((source, Code::Found(found)))
@@ -109,7 +129,10 @@ impl Registry {
             }
             Err(error) => {
                 entry.write(|record| {
-                    record.state = GenerationState::Refused;
+                    // One whose worker never came back stays what it is.
+                    if record.state != GenerationState::Stuck {
+                        record.state = GenerationState::Refused;
+                    }
                     record.reason = Some(error.to_string());
                 });
                 self.tell_refused(endpoint, &entry, &error);
@@ -127,7 +150,15 @@ impl Registry {
         let entry = generation.entry();
         let serving = endpoint.serving().filter(|serving| generation.takes_state_of(serving));
         let passed = serving.as_ref().map(|old| entry.step(Step::HandOver, || generation.take_state_of(old)));
-        let failed = match passed.transpose() {
+        let passed = match passed.transpose() {
+            // Who goes back wants to be rid of the code that serves, with or without its state.
+            Err(error) if entry.trigger().goes_back() => {
+                tracing::warn!(generation = %generation.id(), %error, "rolling back without the state");
+                Ok(None)
+            }
+            passed => passed,
+        };
+        let failed = match passed {
             Ok(_) => match entry.step(Step::Publish, || endpoint.publish(Arc::clone(generation))) {
                 Ok(old) => return Ok(old),
                 Err(closed) => {
@@ -138,7 +169,12 @@ impl Registry {
             },
             Err(error) => error,
         };
-        generation.retire_unpublished(generation.settings().startup_timeout);
+        // One that hangs in import_state is waited for no longer.
+        let limit = match failed {
+            LoadError::HandOverTimedOut { .. } => LEAVE_TAKING,
+            _ => generation.settings().startup_timeout,
+        };
+        generation.retire_unpublished(limit);
         Err(failed)
     }
 

@@ -11,6 +11,7 @@ use super::SwapError;
 use super::Swapped;
 use super::Trigger;
 use super::source::Source;
+use super::swap::Archive;
 use super::swap::Force;
 use super::swap::Next;
 use crate::archive::Package;
@@ -23,8 +24,7 @@ impl Registry {
     /// Makes a new generation from what lies on disk, even if nothing has changed. Blocks until it serves or is refused.
     pub fn reload(&self, name: &str, version: Option<&str>) -> Result<Swapped, SwapError> {
         let endpoint = self.find(name, version)?;
-        let source = self.look_again(&endpoint);
-        self.swap(&endpoint, Next::OnDisk { source, force: Force::Always }, Trigger::Reload)
+        self.swap(&endpoint, Next::OnDisk { archive: Archive::Anew, force: Force::Always }, Trigger::Reload)
     }
 
     /// Makes a new generation from what lies on disk if it is another than what serves. Blocks until it serves or is refused.
@@ -32,8 +32,8 @@ impl Registry {
     /// The archive is opened again unless the trigger is [`Trigger::Library`], which says that only the code has changed.
     pub fn refresh(&self, name: &str, version: Option<&str>, trigger: Trigger) -> Result<Swapped, SwapError> {
         let endpoint = self.find(name, version)?;
-        let source = if trigger == Trigger::Library { Ok(endpoint.source()) } else { self.look_again(&endpoint) };
-        self.swap(&endpoint, Next::OnDisk { source, force: Force::IfChanged }, trigger)
+        let archive = if trigger == Trigger::Library { Archive::Opened } else { Archive::Anew };
+        self.swap(&endpoint, Next::OnDisk { archive, force: Force::IfChanged }, trigger)
     }
 
     /// Goes back to what has served before, from the copies that were kept of it. Blocks until it serves or is refused.
@@ -47,7 +47,7 @@ impl Registry {
     /// What came of it is told to the log, describe and the metrics.
     pub fn library_changed(&self, name: &ModelName, version: &ModelVersion) {
         let Ok(endpoint) = self.find(name.as_str(), Some(version.as_str())) else { return };
-        let next = Next::OnDisk { source: Ok(endpoint.source()), force: Force::IfChanged };
+        let next = Next::OnDisk { archive: Archive::Opened, force: Force::IfChanged };
         self.tell(&endpoint, &self.swap(&endpoint, next, Trigger::Library));
     }
 
@@ -58,22 +58,18 @@ impl Registry {
         let endpoints: Vec<_> =
             self.endpoints().into_iter().filter(|endpoint| endpoint.source().path() == archive).collect();
         let package = Package::open(archive, &self.loader.work_dir).map(Arc::new);
-        let package = match package {
-            Ok(package) => package,
-            Err(error) => {
-                let reason = error.to_string();
-                for endpoint in &endpoints {
-                    let source = Err(LoadError::ArchiveChanged { reason: reason.clone() });
-                    let next = Next::OnDisk { source, force: Force::IfChanged };
-                    self.tell(endpoint, &self.swap(endpoint, next, Trigger::Archive));
-                }
-                return;
+        let Ok(package) = package else {
+            for endpoint in &endpoints {
+                // Opened once more, so that what is wrong with it is told for each.
+                let next = Next::OnDisk { archive: Archive::Anew, force: Force::IfChanged };
+                self.tell(endpoint, &self.swap(endpoint, next, Trigger::Archive));
             }
+            return;
         };
         let version = package.version();
         for endpoint in endpoints.iter().filter(|endpoint| *endpoint.version() == version) {
-            let source = self.source_like(endpoint, &package);
-            let next = Next::OnDisk { source: Ok(source), force: Force::IfChanged };
+            let archive = Archive::Given(Arc::clone(&package));
+            let next = Next::OnDisk { archive, force: Force::IfChanged };
             self.tell(endpoint, &self.swap(endpoint, next, Trigger::Archive));
         }
         for endpoint in endpoints.iter().filter(|endpoint| *endpoint.version() != version) {
@@ -128,7 +124,7 @@ impl Registry {
     }
 
     /// The endpoint's archive as it lies on disk now; the one that was opened where it is gone.
-    fn look_again(&self, endpoint: &Endpoint) -> Result<Arc<Source>, LoadError> {
+    pub(super) fn look_again(&self, endpoint: &Endpoint) -> Result<Arc<Source>, LoadError> {
         let source = endpoint.source();
         if !source.path().exists() {
             return Ok(source);
@@ -145,7 +141,7 @@ impl Registry {
     }
 
     /// The endpoint's own source where the package holds the same, so that nothing is kept twice.
-    fn source_like(&self, endpoint: &Endpoint, package: &Arc<Package>) -> Arc<Source> {
+    pub(super) fn source_like(&self, endpoint: &Endpoint, package: &Arc<Package>) -> Arc<Source> {
         let source = endpoint.source();
         if source.package.digest == package.digest {
             return source;

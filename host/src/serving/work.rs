@@ -61,7 +61,11 @@ impl Work {
                             return;
                         }
                     }
-                    Taken::Errand => self.run_errand(),
+                    Taken::Errand => {
+                        if !self.run_errand() {
+                            return;
+                        }
+                    }
                     Taken::End => break,
                 }
             }
@@ -69,15 +73,15 @@ impl Work {
         self.shared.set(WorkerState::Ended);
     }
 
-    /// Exports or imports state; whoever asked may have stopped waiting.
-    fn run_errand(&mut self) {
-        let errand = self.shared.errand().take();
+    /// Exports or imports state; `false` where whoever asked has stopped waiting, so that this worker has been replaced.
+    fn run_errand(&mut self) -> bool {
+        let Some(errand) = self.shared.begin_errand() else { return true };
         let _mode = InferenceMode::enter();
         match errand {
-            Some(Errand::Export(exported)) => drop(exported.send(self.export_state())),
-            Some(Errand::Import { states, done }) => drop(done.send(self.import_state(&states))),
-            None => {}
+            Errand::Export(exported) => drop(exported.send(self.export_state())),
+            Errand::Import { states, done } => drop(done.send(self.import_state(&states))),
         }
+        self.shared.lock().take().is_some()
     }
 
     fn export_state(&mut self) -> Result<Option<HandlerState>, HandlerError> {
@@ -175,7 +179,8 @@ impl Work {
     fn count_panic(&self) {
         let plan = &self.plan;
         let row = plan.tally.entry.call_panicked();
-        if plan.tally.panic_limit.is_some_and(|limit| row == u64::from(limit)) {
+        let is_too_long = plan.tally.panic_limit.is_some_and(|limit| row == u64::from(limit));
+        if is_too_long && plan.tally.entry.rings_first() {
             let (model, version) = (plan.model.clone(), plan.version.clone());
             // A registry that is gone has nothing to roll back.
             let _ = plan.tally.alarm.send(Alarm::Panics { model, version, generation: plan.generation });

@@ -75,7 +75,7 @@ pub(super) struct Shared {
     pub(super) number: usize,
     started: SystemTime,
     state: AtomicU8,
-    /// The batch in hand; whoever takes it out answers it, the worker itself or the watchdog.
+    /// The batch or errand in hand; whoever takes it out answers it, the worker itself or the watchdog.
     in_hand: Mutex<Option<InHand>>,
     errand: Mutex<Option<Errand>>,
     pub(super) hands_over_state: AtomicBool,
@@ -159,9 +159,22 @@ impl Worker {
         true
     }
 
+    /// Takes back an errand that wasn't begun, and tells whether it was so; one that was begun, and isn't done, counts as stuck.
+    pub(super) fn give_up_errand(&self) -> bool {
+        let mut errand = self.shared.errand();
+        if errand.take().is_some() {
+            return true;
+        }
+        if self.shared.lock().take_if(|batch| batch.waiting.is_empty()).is_some() {
+            self.shared.set(WorkerState::Stuck);
+        }
+        false
+    }
+
     /// Waits for the thread's end, or until one step of it (a batch, making the handler, dropping it) has taken longer than `limit`; `false` where it was left behind.
-    pub(super) fn join(self, limit: Duration) -> bool {
-        let mut since = Instant::now();
+    ///
+    /// The time runs from `since`, so that several are waited for at once.
+    pub(super) fn join(self, mut since: Instant, limit: Duration) -> bool {
         while !self.thread.is_finished() {
             let now = Instant::now();
             if self.has_batch() {
@@ -222,6 +235,14 @@ impl Shared {
             .into_iter()
             .find(|&known| known as u8 == state)
             .unwrap_or(WorkerState::Ended)
+    }
+
+    /// Takes the errand in hand, where there is one; whoever takes it out of there has done with it, the worker itself or who gives it up.
+    pub(super) fn begin_errand(&self) -> Option<Errand> {
+        let mut errand = self.errand();
+        let begun = errand.take()?;
+        *self.lock() = Some(InHand { since: Instant::now(), waiting: Vec::new() });
+        Some(begun)
     }
 
     pub(super) fn errand(&self) -> std::sync::MutexGuard<'_, Option<Errand>> {
