@@ -235,6 +235,9 @@ fn a_folder_that_anyone_may_write_to_is_left_alone() {
     bench.write("open/o.so", "one");
     bench.places.plugins.extend([bench.path("open")]);
     bench.serve("o", "store/o.mar", "open/o.so");
+    // Nor what only a link leads to from a folder that is trusted.
+    symlink(bench.path("open/o.so"), bench.path("plugins/link.so")).unwrap();
+    bench.serve("l", "store/l.mar", "plugins/link.so");
     let mut running = bench.start();
     bench.write("open/o.so", "two");
     assert_eq!(running.until_quiet(), []);
