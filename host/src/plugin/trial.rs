@@ -36,8 +36,8 @@ use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::model::load as load_model;
 
-/// For so long a keeper waits for orders.
-const IDLE: Duration = Duration::from_secs(60);
+/// For so long a keeper waits for orders: it takes as much memory as libtorch does, and a start of it takes a quarter of a second.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// What the program does when it was started with the command `canary` and its parent's process id: it keeps canaries.
 pub fn run_keeper(parent: u32) -> anyhow::Result<()> {
