@@ -7,6 +7,7 @@ mod refused;
 mod reload;
 mod roll_back;
 mod state;
+mod watch;
 mod weights;
 
 use crate::support::Archive;

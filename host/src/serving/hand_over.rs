@@ -30,7 +30,7 @@ pub(super) enum Errand {
 }
 
 /// How long requests wait for a hand-over at most; then the old code goes on.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 impl Generation {
     /// Whether both codes have a state to pass.
