@@ -78,6 +78,18 @@ fn an_archive_is_a_whole_also_where_it_is_a_folder() {
 }
 
 #[test]
+fn an_archive_waits_for_its_library() {
+    let server = watched().start();
+    // For another handler, whose library isn't there yet.
+    Archive::new(MODEL, "counts_requests").config("batchSize: 6\n").pack(&server.store());
+    server.logged(&["swap refused", "no library in", "counts_requests"]);
+    assert_eq!(server.predict(MODEL, "").body, mark_of(0));
+    server.put_library("libcounts_requests.so", &fs::read(fixture("counts-requests")).unwrap());
+    eventually("the new handler", || (server.describe(MODEL)["batchSize"] == 6).then_some(()));
+    assert_eq!(server.predict(MODEL, "").ok(), "1");
+}
+
+#[test]
 fn watching_can_be_turned_off() {
     let server = setup("tells-its-build", "").start();
     server.put_library(FILE, &build_of(&fixture("tells-its-build"), 1));

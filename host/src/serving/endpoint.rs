@@ -56,6 +56,8 @@ struct State {
     current: Option<Arc<Generation>>,
     /// What `current` is made from, or what it will be.
     source: Arc<Source>,
+    /// An archive that came later and doesn't serve, perhaps for want of its library: it is tried again when a library comes.
+    wanted: Option<Arc<Source>>,
     /// What has served before, the latest last, kept for a rollback.
     before: Vec<Build>,
     /// Generations that finish what they have in hand.
@@ -116,6 +118,7 @@ impl Endpoint {
             phase: Phase::Loading,
             current: None,
             source: Arc::new(source),
+            wanted: None,
             before: Vec::new(),
             retiring: 0,
             history: History::default(),
@@ -242,7 +245,7 @@ impl Endpoint {
         Served {
             name: self.name.clone(),
             version: self.version.clone(),
-            ready: matches!(state.phase, Phase::Ready),
+            ready: matches!(state.phase, Phase::Ready) && state.wanted.is_none(),
             archive: state.source.path().to_owned(),
             library: state.current.as_ref().filter(|_| by_name).map(|generation| generation.found_at()),
             by_name,
@@ -251,6 +254,18 @@ impl Endpoint {
 
     pub(super) fn source(&self) -> Arc<Source> {
         Arc::clone(&self.lock().source)
+    }
+
+    /// The latest archive, whether or not it could be served.
+    pub(super) fn latest(&self) -> Arc<Source> {
+        let state = self.lock();
+        Arc::clone(state.wanted.as_ref().unwrap_or(&state.source))
+    }
+
+    /// This archive is to be served, until another is.
+    pub(super) fn want(&self, source: &Arc<Source>) {
+        let mut state = self.lock();
+        state.wanted = (!Arc::ptr_eq(source, &state.source)).then(|| Arc::clone(source));
     }
 
     /// The generation that takes requests now.
@@ -302,6 +317,7 @@ impl Endpoint {
             state.retiring += 1;
         }
         state.source = Arc::clone(&generation.build().source);
+        state.wanted = None;
         self.settings.store(Arc::clone(&state.source.settings));
         state.current = Some(generation);
         state.phase = Phase::Ready;

@@ -11,6 +11,7 @@ use crate::ids::ModelVersion;
 pub struct Served {
     pub name: ModelName,
     pub version: ModelVersion,
+    /// Whether it serves what came last; else any library may be the one that was missing.
     pub ready: bool,
     /// The archive it came from.
     pub archive: PathBuf,

@@ -55,7 +55,7 @@ const LEAVE_TAKING: Duration = Duration::from_secs(1);
 
 /// Which archive; found out once no other swap is under way, since that may have brought another.
 pub(super) enum Archive {
-    /// The one that was opened last.
+    /// The one that was opened last, even if it was refused.
     Opened,
     /// The file or folder as it is now.
     Anew,
@@ -84,11 +84,12 @@ impl Registry {
             }
             Next::OnDisk { archive, force } => {
                 let source = match archive {
-                    Archive::Opened => Ok(endpoint.source()),
+                    Archive::Opened => Ok(endpoint.latest()),
                     Archive::Anew => self.look_again(endpoint),
                     Archive::Given(package) => Ok(self.source_like(endpoint, &package)),
                 };
                 let parts = source.and_then(|source| {
+                    endpoint.want(&source);
                     let found = self.loader.find(&source.package)?;
                     Ok((source, Code::Found(found)))
                 });
