@@ -90,6 +90,16 @@ fn an_archive_waits_for_its_library() {
 }
 
 #[test]
+fn an_archive_that_is_no_good_does_not_stand_in_the_way_of_a_library() {
+    let server = watched().plugin(&fixture("fails-in-initialize")).start();
+    let library = fixture("tells-its-build");
+    Archive::new(MODEL, "fails_in_initialize").pack(&server.store());
+    server.logged(&["swap refused", "initialize failed"]);
+    server.put_library(FILE, &build_of(&library, 1));
+    is_served_by(&server, 1);
+}
+
+#[test]
 fn watching_can_be_turned_off() {
     let server = setup("tells-its-build", "").start();
     server.put_library(FILE, &build_of(&fixture("tells-its-build"), 1));

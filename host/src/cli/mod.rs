@@ -36,7 +36,7 @@ enum Command {
     Dev(dev::DevArgs),
     /// Keeps the processes in which libraries are tried; the server starts itself with this, and nobody else needs it.
     #[command(hide = true)]
-    Canary {
+    Keeper {
         parent: u32,
     },
 }
@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::New(args) => new::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Dev(args) => dev::run(&args),
-        Command::Canary { parent } => crate::plugin::run_keeper(parent).map(|()| ExitCode::SUCCESS),
+        Command::Keeper { parent } => crate::plugin::run_keeper(parent).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("sconce: {error:#}");

@@ -33,7 +33,7 @@ pub struct SwapMetrics {
 pub struct InMemory {
     pub libraries: usize,
     pub library_bytes: u64,
-    /// Of libraries whose generation is over.
+    /// Of libraries whose generation doesn't serve.
     pub retained_bytes: u64,
     pub models: usize,
     /// How many times a model was read since the start.
@@ -73,7 +73,7 @@ impl SwapMetrics {
             )?,
             retained_bytes: gauge(
                 "sconce_library_bytes_retained",
-                "Address space of libraries whose generation is over, in bytes",
+                "Address space of libraries whose generation doesn't serve any more, in bytes",
             )?,
             loads: Counter::with_opts(loads)?,
             models: gauge("sconce_models_resident", "Models in memory")?,

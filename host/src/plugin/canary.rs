@@ -1,7 +1,7 @@
 //! The trial of a library in a process of its own: what kills it there leaves the server alone.
 //!
-//! The server starts its own program as a child that opens the library, checks the layout in full, makes the handler, initialises it, runs its self-test, drops it, and opens the library once more as a swap would.
-//! Orders and reports travel over a socket that is the child's standard input at first: whatever the library prints goes elsewhere, and can't be taken for a verdict.
+//! The server starts its own program once more as a keeper, which loads libtorch, opens nothing, and forks a canary for each trial: so a trial costs milliseconds, where a start costs a quarter of a second.
+//! The canary opens the library, checks the layout in full, makes the handler, initialises it, runs its self-test, drops it, opens the library once more as a swap would, and ends.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -94,7 +94,7 @@ const MOST_KEEPERS: usize = 2;
 // === impl Canary ===
 
 impl Canary {
-    /// `program` is the sconce binary, which must know the command `canary`.
+    /// `program` is the sconce binary, which must know the command `keeper`.
     pub fn new(program: PathBuf) -> Self {
         Self { program, passed: Mutex::default(), keepers: Mutex::default() }
     }

@@ -60,7 +60,7 @@ pub enum PluginError {
         step: Step,
         /// As `was killed by signal 11 (segmentation fault)`.
         end: String,
-        /// The last lines that the process wrote to its standard error.
+        /// The last of what the process wrote to its standard output and error.
         output: String,
     },
 

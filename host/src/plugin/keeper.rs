@@ -60,7 +60,7 @@ enum Heard {
 }
 
 /// The argument with which the program knows that it is a keeper; its parent's process id follows.
-const KEEPER_COMMAND: &str = "canary";
+const KEEPER_COMMAND: &str = "keeper";
 
 /// The last words of a canary that are shown, in bytes.
 const LAST_WORDS: usize = 600;
@@ -104,7 +104,7 @@ impl Keeper {
         waits && self.socket.set_nonblocking(false).is_ok()
     }
 
-    /// Has one library tried; after an error the keeper is of no further use.
+    /// Has one library tried. After an error the keeper is dropped, so that the next trial begins clean whatever happened.
     pub(super) fn try_out(&mut self, orders: &[u8], source: &Path, limit: Duration) -> Result<(), PluginError> {
         let path = source.to_owned();
         let end = Instant::now() + limit;

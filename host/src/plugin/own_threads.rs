@@ -16,7 +16,7 @@ struct Entry(u32);
 
 /// The calling thread is one of the host's, until it ends.
 ///
-/// Call it first on every thread that is to run while libraries are closed.
+/// Call it on threads that may be busy for long while libraries are closed; the others are seen to pause.
 pub fn own_thread() {
     ENTRY.with(|_| ());
 }

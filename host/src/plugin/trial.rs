@@ -39,7 +39,7 @@ use crate::model::load as load_model;
 /// For so long a keeper waits for orders: it takes as much memory as libtorch does, and a start of it takes a quarter of a second.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// What the program does when it was started with the command `canary` and its parent's process id: it keeps canaries.
+/// What the program does when it was started with the command `keeper` and its parent's process id: it keeps canaries.
 pub fn run_keeper(parent: u32) -> anyhow::Result<()> {
     // It must not outlive the server, not even one that ended before this line.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

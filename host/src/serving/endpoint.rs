@@ -56,7 +56,7 @@ struct State {
     current: Option<Arc<Generation>>,
     /// What `current` is made from, or what it will be.
     source: Arc<Source>,
-    /// An archive that came later and doesn't serve, perhaps for want of its library: it is tried again when a library comes.
+    /// An archive that came later and misses its library: it is tried again when a library comes.
     wanted: Option<Arc<Source>>,
     /// What has served before, the latest last, kept for a rollback.
     before: Vec<Build>,
@@ -203,7 +203,9 @@ impl Endpoint {
         };
         let generation = state.current.as_ref().filter(|_| name == EndpointState::Ready);
         let latest = state.history.iter().next_back().map(|entry| entry.read());
-        let refused = latest.filter(|record| record.state == GenerationState::Refused && generation.is_some());
+        // One whose worker hangs is stuck, and refused all the same.
+        let refused =
+            latest.filter(|record| record.published.is_none() && record.reason.is_some() && generation.is_some());
         EndpointStatus {
             state: name,
             error,
@@ -240,14 +242,22 @@ impl Endpoint {
     pub(super) fn served(&self) -> Served {
         let state = self.lock();
         let build = state.current.as_ref().map(|generation| generation.build());
-        // Before the first generation the archive's own word counts.
-        let by_name = build.map_or_else(|| state.source.names_a_plugin(), |build| build.by_name);
+        // Before there is a generation of it the archive's own word counts.
+        let by_name = match (&state.wanted, build) {
+            (Some(wanted), _) => wanted.names_a_plugin(),
+            (None, Some(build)) => build.by_name,
+            (None, None) => state.source.names_a_plugin(),
+        };
         Served {
             name: self.name.clone(),
             version: self.version.clone(),
             ready: matches!(state.phase, Phase::Ready) && state.wanted.is_none(),
             archive: state.source.path().to_owned(),
-            library: state.current.as_ref().filter(|_| by_name).map(|generation| generation.found_at()),
+            library: state
+                .current
+                .as_ref()
+                .filter(|generation| generation.build().by_name)
+                .map(|generation| generation.found_at()),
             by_name,
         }
     }
@@ -256,16 +266,16 @@ impl Endpoint {
         Arc::clone(&self.lock().source)
     }
 
-    /// The latest archive, whether or not it could be served.
+    /// The archive that serves, or the one after it that misses its library.
     pub(super) fn latest(&self) -> Arc<Source> {
         let state = self.lock();
         Arc::clone(state.wanted.as_ref().unwrap_or(&state.source))
     }
 
-    /// This archive is to be served, until another is.
-    pub(super) fn want(&self, source: &Arc<Source>) {
+    /// This archive misses its library; `None` where nothing is missing.
+    pub(super) fn want(&self, source: Option<&Arc<Source>>) {
         let mut state = self.lock();
-        state.wanted = (!Arc::ptr_eq(source, &state.source)).then(|| Arc::clone(source));
+        state.wanted = source.filter(|source| !Arc::ptr_eq(source, &state.source)).cloned();
     }
 
     /// The generation that takes requests now.

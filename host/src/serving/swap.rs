@@ -55,7 +55,7 @@ const LEAVE_TAKING: Duration = Duration::from_secs(1);
 
 /// Which archive; found out once no other swap is under way, since that may have brought another.
 pub(super) enum Archive {
-    /// The one that was opened last, even if it was refused.
+    /// The one that serves, or the one after it that misses its library.
     Opened,
     /// The file or folder as it is now.
     Anew,
@@ -69,6 +69,8 @@ type Parts = Result<(Arc<Source>, Code), LoadError>;
 impl Registry {
     /// Makes a generation and gives it the endpoint's queue. Blocks until it serves or is refused; what it replaces is retired in the background.
     pub(super) fn swap(&self, endpoint: &Arc<Endpoint>, next: Next, trigger: Trigger) -> Result<Swapped, SwapError> {
+        // However busy it is: it has nothing of a library that is being closed.
+        own_thread();
         let _one_at_a_time = endpoint.one_swap_at_a_time();
         let serving = endpoint.serving();
         let parts = match next {
@@ -89,9 +91,10 @@ impl Registry {
                     Archive::Given(package) => Ok(self.source_like(endpoint, &package)),
                 };
                 let parts = source.and_then(|source| {
-                    endpoint.want(&source);
-                    let found = self.loader.find(&source.package)?;
-                    Ok((source, Code::Found(found)))
+                    let found = self.loader.find(&source.package);
+                    // Only what misses its library is tried again with the next one: any other archive is no better for it.
+                    endpoint.want(found.is_err().then_some(&source));
+                    Ok((source, Code::Found(found?)))
                 });
                 if let (Some(serving), Ok((source, code)), Force::IfChanged) = (&serving, &parts, force)
                     && serving.build().source.package.digest == source.package.digest

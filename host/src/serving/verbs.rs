@@ -19,6 +19,7 @@ use crate::ids::ModelName;
 use crate::ids::ModelVersion;
 use crate::metrics::InMemory;
 use crate::plugin::mapped;
+use crate::plugin::own_thread;
 
 impl Registry {
     /// Makes a new generation from what lies on disk, even if nothing has changed. Blocks until it serves or is refused.
@@ -55,6 +56,7 @@ impl Registry {
     ///
     /// What came of it is told to the log, describe and the metrics.
     pub fn archive_changed(&self, archive: &Path) {
+        own_thread();
         let endpoints: Vec<_> =
             self.endpoints().into_iter().filter(|endpoint| endpoint.source().path() == archive).collect();
         let package = Package::open(archive, &self.loader.work_dir).map(Arc::new);
@@ -87,6 +89,7 @@ impl Registry {
     ///
     /// What came of it is told to the log, describe and the metrics.
     pub fn archive_added(&self, archive: &Path, name: Option<ModelName>, url: String) {
+        own_thread();
         match Package::open(archive, &self.loader.work_dir) {
             Ok(package) => self.add(NewModel { name, url, package: Arc::new(package), at_startup: false }),
             Err(error) => tracing::error!(%url, %error, "failed to load model"),
