@@ -66,6 +66,7 @@ const FREE_PORTS: [&str; 6] = [
 #[test]
 fn what_is_saved_is_served_and_no_request_is_lost() {
     let mut session = Session::start("shout", |_| {});
+    session.stdout.tells(&["  curl http://", "/predictions/shout -H 'content-type: text/plain' -d 'To be"]);
     session.stdout.tells(&[
         "watching ",
         "Cargo.toml, ",

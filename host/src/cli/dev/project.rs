@@ -157,6 +157,14 @@ impl Project {
         self.keys.version.as_deref().unwrap_or("1.0")
     }
 
+    /// What follows the address in the `curl` of the project's own README.md, if it shows one.
+    pub(super) fn sample_request(&self) -> Option<String> {
+        let text = fs::read_to_string(self.root.join("README.md")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("curl http") && line.contains("/predictions/"))?;
+        let (_, rest) = line.split_once("/predictions/")?;
+        Some(rest[rest.find(' ')?..].to_owned())
+    }
+
     pub(super) fn serialized_file(&self) -> Option<PathBuf> {
         self.keys.serialized_file.as_ref().map(|file| self.root.join(file))
     }

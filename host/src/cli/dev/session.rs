@@ -275,7 +275,9 @@ impl Session {
         let rest = if is_default { String::new() } else { format!("/{version}") };
         let url = format!("http://{inference}/predictions/{name}{rest}");
         self.tell(&format!("serving {name} {version} at {url}"));
-        self.tell(&format!("  curl {url} -H 'content-type: text/plain' -d 'To be, or not to be'"));
+        if let Some(request) = self.project.sample_request() {
+            self.tell(&format!("  curl {url}{request}"));
+        }
         self.tell(&format!("  generation {}: {}", new.id, swapped(new, Some(library.took), None)));
         self.tell(&format!("watching {}; Ctrl-C ends", self.project.watched()));
     }
