@@ -123,7 +123,7 @@ fn what_is_saved_is_served_and_no_request_is_lost() {
     session.stdout.tells(&["swapped to generation 8: "]);
 
     // Settings that can't be packed.
-    session.edit("model-config.yaml", "minWorkers: 1", "minWorkers: [");
+    session.edit("model-config.yaml", "batchSize: 1", "batchSize: [");
     session.stdout.tells(&["not packed: ", "model-config.yaml", "generation 8 goes on serving"]);
 
     let answered = load.end();
