@@ -10,6 +10,7 @@ use crate::support::Server;
 use crate::support::Setup;
 use crate::support::eventually;
 use crate::support::fixture;
+use crate::support::mark_of;
 use crate::support::says;
 
 fn server() -> Server {
@@ -30,7 +31,7 @@ fn ends_well(signal: Signal) {
         });
         says(&late.error(503, "ServiceUnavailableException"), &["shutting down", "again later"]);
         gate.open();
-        assert_eq!(in_flight.join().unwrap().ok(), "went");
+        assert_eq!(in_flight.join().unwrap().body, mark_of(0));
     });
     let status = server.ended();
     assert_eq!(status.code(), Some(0), "{status}");

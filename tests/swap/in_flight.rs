@@ -22,26 +22,26 @@ use crate::support::says;
 
 #[test]
 fn what_is_in_hand_is_answered_by_the_old_code_and_the_rest_by_the_new() {
-    let server = setup("waits-by-build", "").start();
-    let library = fixture("waits-by-build");
+    let server = setup("waits", "").start();
+    let library = fixture("waits");
     let (old, new) = (Gate::new(), Gate::new());
     thread::scope(|scope| {
         let _open = (old.opener(), new.opener());
-        let in_hand = scope.spawn(|| server.predict("waits_by_build", old.body()));
+        let in_hand = scope.spawn(|| server.predict("waits", old.body()));
         old.wait_for_a_call();
-        let before = server.serving("waits_by_build");
-        server.put_library("libwaits_by_build.so", &build_of(&library, 1));
-        let after = server.swap("waits_by_build")["generation"].as_u64().unwrap();
+        let before = server.serving("waits");
+        server.put_library("libwaits.so", &build_of(&library, 1));
+        let after = server.swap("waits")["generation"].as_u64().unwrap();
         // The only worker of the old one is at its call.
-        assert_eq!(server.generation("waits_by_build", before)["state"], "draining");
+        assert_eq!(server.generation("waits", before)["state"], "draining");
         new.open();
-        assert_eq!(server.predict("waits_by_build", new.body()).body, mark_of(1));
-        assert_eq!(server.serving("waits_by_build"), after);
-        assert_eq!(server.generation("waits_by_build", before)["state"], "draining");
-        assert_eq!(server.metric("sconce_generations", &["waits_by_build", "state=\"draining\""]), 1);
+        assert_eq!(server.predict("waits", new.body()).body, mark_of(1));
+        assert_eq!(server.serving("waits"), after);
+        assert_eq!(server.generation("waits", before)["state"], "draining");
+        assert_eq!(server.metric("sconce_generations", &["waits", "state=\"draining\""]), 1);
         old.open();
         assert_eq!(in_hand.join().unwrap().body, mark_of(0));
-        let retired = server.retired("waits_by_build", before);
+        let retired = server.retired("waits", before);
         assert_eq!((retired["requests"].as_u64(), retired["loaded"]["text"].as_str()), (Some(1), Some("unmapped")));
     });
     // The new one and `echo`.
@@ -50,19 +50,19 @@ fn what_is_in_hand_is_answered_by_the_old_code_and_the_rest_by_the_new() {
 
 #[test]
 fn what_waits_in_the_queue_is_answered_by_the_new_code() {
-    let server = setup("waits-by-build", "").start();
-    let library = fixture("waits-by-build");
+    let server = setup("waits", "").start();
+    let library = fixture("waits");
     let (in_hand, queued) = (Gate::new(), Gate::new());
     thread::scope(|scope| {
         let _open = (in_hand.opener(), queued.opener());
-        let first = scope.spawn(|| server.predict("waits_by_build", in_hand.body()));
+        let first = scope.spawn(|| server.predict("waits", in_hand.body()));
         in_hand.wait_for_a_call();
-        let second = scope.spawn(|| server.predict("waits_by_build", queued.body()));
+        let second = scope.spawn(|| server.predict("waits", queued.body()));
         eventually("the second to wait", || {
-            (server.describe("waits_by_build")["jobQueueStatus"]["pendingRequests"] == 1).then_some(())
+            (server.describe("waits")["jobQueueStatus"]["pendingRequests"] == 1).then_some(())
         });
-        server.put_library("libwaits_by_build.so", &build_of(&library, 1));
-        server.swap("waits_by_build");
+        server.put_library("libwaits.so", &build_of(&library, 1));
+        server.swap("waits");
         // The first is still in the old code's hand.
         queued.wait_for_a_call();
         queued.open();
@@ -112,7 +112,7 @@ fn a_slow_client_gets_its_answer_whole_from_code_that_is_gone() {
 
 #[test]
 fn sigterm_amid_swaps_answers_what_was_taken_in() {
-    let server = setup("waits-by-build", "minWorkers: 2\nmaxWorkers: 2\n")
+    let server = setup("waits", "minWorkers: 2\nmaxWorkers: 2\n")
         .plugin(&fixture("tells-its-build"))
         .model(&Archive::new("tells", "tells_its_build"))
         .start();
@@ -122,11 +122,11 @@ fn sigterm_amid_swaps_answers_what_was_taken_in() {
     thread::scope(|scope| {
         let _open = (old.opener(), new.opener());
         // One request in the hand of a generation that drains, one in the hand of its successor.
-        let in_old = scope.spawn(|| server.predict("waits_by_build", old.body()));
+        let in_old = scope.spawn(|| server.predict("waits", old.body()));
         old.wait_for_a_call();
-        server.put_library("libwaits_by_build.so", &build_of(&fixture("waits-by-build"), 1));
-        server.swap("waits_by_build");
-        let in_new = scope.spawn(|| server.predict("waits_by_build", new.body()));
+        server.put_library("libwaits.so", &build_of(&fixture("waits"), 1));
+        server.swap("waits");
+        let in_new = scope.spawn(|| server.predict("waits", new.body()));
         new.wait_for_a_call();
         // Another model is swapped again and again, and asked by many.
         let swapping = scope.spawn(|| {

@@ -37,15 +37,15 @@ fn a_thread_that_still_runs_keeps_its_code() {
 
 #[test]
 fn a_call_that_never_comes_back_keeps_its_code() {
-    const MODEL: &str = "waits_by_build";
-    let server = setup("waits-by-build", "responseTimeout: 1\n").start();
+    const MODEL: &str = "waits";
+    let server = setup("waits", "responseTimeout: 1\n").start();
     let gate = Gate::new();
     let first = server.serving(MODEL);
     std::thread::scope(|scope| {
         let _open = gate.opener();
         let hanging = scope.spawn(|| server.predict(MODEL, gate.body()));
         gate.wait_for_a_call();
-        server.put_library("libwaits_by_build.so", &build_of(&fixture("waits-by-build"), 1));
+        server.put_library("libwaits.so", &build_of(&fixture("waits"), 1));
         server.swap(MODEL);
         let message = hanging.join().unwrap().error(500, "InternalServerException");
         says(&message, &["Worker died.", "longer than responseTimeout (1 s)"]);
