@@ -57,6 +57,9 @@ impl ApiError {
             ServeError::QueueFull { capacity } => unavailable(format!(
                 "{model} has no worker to serve inference request: all {capacity} places of its queue are taken. Send the request again later, or raise jobQueueSize or the number of workers."
             )),
+            ServeError::NoTicket => unavailable(format!(
+                "{model} has no worker to serve inference request: all of them are busy, and useJobTicket lets nobody wait. Send the request again later, or raise the number of workers."
+            )),
             ServeError::NoWorker => unavailable(format!(
                 "{model} has no worker to serve inference request. Please use scale workers API to add workers. \
                  Describe the model on the management address to see why it isn't served."
@@ -143,6 +146,7 @@ mod tests {
         for (error, status, kind, text) in [
             (ServeError::ShuttingDown, 503, UNAVAILABLE, "shutting down"),
             (ServeError::QueueFull { capacity: 7 }, 503, UNAVAILABLE, "all 7 places"),
+            (ServeError::NoTicket, 503, UNAVAILABLE, "useJobTicket"),
             (ServeError::NoWorker, 503, UNAVAILABLE, "Model \"m\" Version 2 has no worker to serve inference request."),
             (ServeError::Expired, 504, TIMEOUT, "clientTimeoutInMills"),
             (ServeError::TimedOut { limit: Duration::from_secs(1) }, 500, INTERNAL, "Worker died."),

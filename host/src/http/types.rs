@@ -161,7 +161,7 @@ impl Description {
             device_type: if gpu { "gpu" } else { "cpu" },
             device_ids: settings.device_ids.clone(),
             continuous_batching: false,
-            use_job_ticket: false,
+            use_job_ticket: settings.queue.tickets,
             use_venv: false,
             stateful: false,
             sequence_max_idle_m_sec: 0,

@@ -17,6 +17,7 @@ use super::QueueStatus;
 use super::Request;
 use super::ServeError;
 use super::Served;
+use super::Urgency;
 use super::job::Done;
 use super::job::Job;
 use super::queue::Queue;
@@ -112,7 +113,7 @@ impl Endpoint {
         loaded_at_startup: bool,
         metrics: Metrics,
     ) -> Self {
-        let queue = Arc::new(Queue::new(source.settings.queue_capacity));
+        let queue = Arc::new(Queue::new(source.settings.queue));
         let settings = ArcSwap::new(Arc::clone(&source.settings));
         let state = State {
             phase: Phase::Loading,
@@ -140,9 +141,9 @@ impl Endpoint {
     /// Takes a request in and waits for its answer, for as long as the client does.
     ///
     /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
-    pub async fn predict(&self, request: Request) -> Result<handler_sdk::Answer, ServeError> {
+    pub async fn predict(&self, request: Request, urgency: Urgency) -> Result<handler_sdk::Answer, ServeError> {
         let started = Instant::now();
-        let (job, answer) = Job::new(request, self.settings.load().client_timeout);
+        let (job, answer) = Job::new(request, urgency, self.settings.load().client_timeout);
         let deadline = job.deadline;
         self.queue.push(job)?;
         self.metrics.request_accepted(&self.name, &self.version);

@@ -19,6 +19,8 @@ pub enum ServeError {
     ShuttingDown,
     #[error("all {capacity} places of the queue are taken")]
     QueueFull { capacity: usize },
+    #[error("no worker is idle, and the model takes requests only for one that is")]
+    NoTicket,
     #[error("the model has no worker")]
     NoWorker,
     #[error("the request waited longer than its client does")]

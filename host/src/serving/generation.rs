@@ -132,7 +132,7 @@ impl Generation {
     /// From now on the queue is this generation's, and no longer the other's.
     pub(super) fn take_over(&self, from: Option<&Self>) {
         let from = from.map(|generation| &*generation.gate);
-        self.queue.hand_over(from, &self.gate, self.settings().queue_capacity);
+        self.queue.hand_over(from, &self.gate, self.settings().queue);
     }
 
     pub fn workers(&self) -> Vec<WorkerStatus> {

@@ -29,7 +29,9 @@ pub use error::LookupError;
 pub use error::ServeError;
 pub use error::SwapError;
 pub use generation::Generation;
+pub use job::Urgency;
 pub use loader::Loader;
+pub use queue::QueueLimits;
 pub use queue::QueueStatus;
 pub use record::CodeRecord;
 pub use record::GenerationRecord;
@@ -45,7 +47,8 @@ pub use swap::Swapped;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
 
-// Callers make the first two and read the third; their place is beside the boundary that they are about.
+// Callers make all but the residue, which they read; their place is beside the boundary that they are about.
 pub use crate::plugin::Field;
 pub use crate::plugin::Request;
 pub use crate::plugin::Residue;
+pub use crate::plugin::Verb;

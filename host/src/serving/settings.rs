@@ -5,6 +5,7 @@ use std::time::Duration;
 use handler_sdk::Device;
 
 use super::batcher::BatchPolicy;
+use super::queue::QueueLimits;
 use crate::archive::DeviceType;
 use crate::archive::ModelSettings;
 use crate::config::ModelDefaults;
@@ -22,7 +23,7 @@ pub struct EndpointSettings {
     pub client_timeout: Option<Duration>,
     /// For how long a model that can't be served leaves the server healthy.
     pub max_retry_timeout: Duration,
-    pub queue_capacity: usize,
+    pub queue: QueueLimits,
     pub device: Device,
     pub device_ids: Option<Vec<u32>>,
 }
@@ -75,7 +76,10 @@ impl EndpointSettings {
                 .unwrap_or(server.default_startup_timeout),
             client_timeout: archive.client_timeout,
             max_retry_timeout: archive.max_retry_timeout.unwrap_or(DEFAULT_MAX_RETRY_TIMEOUT),
-            queue_capacity: archive.job_queue_size.unwrap_or(server.job_queue_size),
+            queue: QueueLimits {
+                capacity: archive.job_queue_size.unwrap_or(server.job_queue_size),
+                tickets: archive.use_job_ticket,
+            },
             device,
             device_ids: archive.device_ids.clone(),
         }
@@ -99,7 +103,7 @@ mod tests {
             EndpointSettings::resolve(archive, models, &server, MACHINE)
         };
         let plain = resolve(&ModelSettings::default(), None);
-        assert_eq!((plain.min_workers, plain.batch.size, plain.queue_capacity), (4, 1, 100));
+        assert_eq!((plain.min_workers, plain.batch.size, plain.queue.capacity), (4, 1, 100));
         assert_eq!(plain.device, Device::Cpu);
 
         let models = ModelDefaults { batch_size: Some(8), min_workers: Some(2), ..ModelDefaults::default() };
