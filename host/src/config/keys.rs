@@ -11,6 +11,7 @@ pub(super) enum Treatment {
     Foreign,
 }
 
+use super::autoscale;
 use super::swap;
 use Treatment::Foreign;
 use Treatment::Honoured;
@@ -47,6 +48,8 @@ const KEYS: &[(&str, Treatment)] = &[
     (swap::POLL, Honoured),
     (swap::UNLOAD, Honoured),
     (swap::ROLLBACK, Honoured),
+    (autoscale::GROW, Honoured),
+    (autoscale::SHRINK, Honoured),
     ("grpc_inference_address", NOT_YET),
     ("grpc_inference_port", NOT_YET),
     ("grpc_management_address", NOT_YET),

@@ -3,6 +3,7 @@
 //! Everything is passed in and nothing is global, so that a test can be an operator.
 
 pub mod address;
+pub mod autoscale;
 pub mod error;
 pub mod models;
 
@@ -17,6 +18,7 @@ pub mod swap;
 mod tests;
 
 pub use address::Address;
+pub use autoscale::AutoscaleConfig;
 pub use error::ConfigError;
 pub use models::ModelDefaults;
 pub use server::ConfigSources;

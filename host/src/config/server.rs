@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::address::Address;
+use crate::config::autoscale::AutoscaleConfig;
 use crate::config::error::ConfigError;
 use crate::config::error::Origin;
 use crate::config::keys;
@@ -52,6 +53,7 @@ pub struct ServerConfig {
     /// folder under the system's temporary folder.
     pub work_dir: Option<PathBuf>,
     pub swap: SwapConfig,
+    pub autoscale: AutoscaleConfig,
 }
 
 /// Where the configuration comes from; nothing else is looked at.
@@ -107,6 +109,7 @@ impl Default for ServerConfig {
             enable_metrics_api: true,
             work_dir: None,
             swap: SwapConfig::default(),
+            autoscale: AutoscaleConfig::default(),
         }
     }
 }
@@ -177,6 +180,7 @@ impl ServerConfig {
             enable_metrics_api: settings.switch("enable_metrics_api", true)?,
             work_dir: path(keys::WORK_DIR),
             swap: SwapConfig::from_settings(settings)?,
+            autoscale: AutoscaleConfig::from_settings(settings)?,
         })
     }
 }
