@@ -233,7 +233,11 @@ impl App {
 
     /// Answers at a port until `end` says so.
     fn serve(&self, port: Port, mut end: watch::Receiver<bool>) -> JoinHandle<std::io::Result<()>> {
-        let api = Api { registry: Arc::clone(&self.registry), max_request_size: self.config.max_request_size };
+        let api = Api {
+            registry: Arc::clone(&self.registry),
+            model_api: self.config.access.enable_model_api,
+            max_request_size: self.config.max_request_size,
+        };
         // A path with a slash at its end is the same path.
         let routes = NormalizePathLayer::trim_trailing_slash().layer(http::router(port.apis, api));
         // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.

@@ -44,6 +44,14 @@ pub struct ServeArgs {
     #[command(flatten)]
     server: ServerFlags,
 
+    /// Ask nobody for a token.
+    #[arg(long, visible_alias = "dt")]
+    disable_token_auth: bool,
+
+    /// Let clients register and unregister models.
+    #[arg(long)]
+    enable_model_api: bool,
+
     /// Don't watch the model store and the plugins path; handlers are then swapped over the management API alone.
     #[arg(long)]
     no_watch: bool,
@@ -61,6 +69,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             model_store: args.model_store,
             models: args.models,
             plugins_path: args.plugins_path,
+            disable_token_auth: args.disable_token_auth,
+            enable_model_api: args.enable_model_api,
             watch: args.no_watch.then_some(false),
             unload: args.unload,
             ..Overrides::default()

@@ -79,7 +79,7 @@ impl Endpoint {
         if let Err(reason) = generation.look_after_workers(now) {
             let is_current = self.serving().is_some_and(|serving| Arc::ptr_eq(&serving, &generation));
             if is_current {
-                tracing::error!(model = %self.name, version = %self.version, "model no longer served: {reason}");
+                tracing::error!(model = %self.name(), version = %self.version(), "model no longer served: {reason}");
                 self.fail(reason);
             }
         }

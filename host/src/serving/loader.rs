@@ -28,6 +28,7 @@ use crate::archive::HandlerName;
 use crate::archive::HandlerRef;
 use crate::archive::Runtime as HandlerRuntime;
 use crate::config::AutoscaleConfig;
+use crate::config::RequestConfig;
 use crate::config::ServerConfig;
 use crate::config::Unload;
 use crate::ids::Digest;
@@ -66,6 +67,7 @@ pub struct Loader {
     pub metrics: Metrics,
     /// For archives whose manifest names no handler.
     pub default_handler: Option<String>,
+    requests: RequestConfig,
     unload: Unload,
     autoscale: AutoscaleConfig,
     /// Where archives are unpacked.
@@ -131,6 +133,7 @@ impl Loader {
             build: HostBuild::current(),
             metrics,
             default_handler: config.default_service_handler.clone(),
+            requests: config.requests.clone(),
             unload: config.swap.unload,
             autoscale: config.autoscale,
             work_dir: work_dir.to_owned(),
@@ -171,7 +174,7 @@ impl Loader {
         let model = weights.as_deref().map(|path| entry.step(Step::Model, || self.model(source, path))).transpose()?;
         let (model, model_record) = model.unzip();
         entry.write(|record| record.model = model_record);
-        let context = context(endpoint, source, model.as_deref());
+        let context = context(endpoint, source, model.as_deref(), &self.requests);
         let request = CanaryRequest {
             handler: handler.clone(),
             context: context.clone(),
@@ -293,13 +296,13 @@ fn open(staged: &Arc<StagedLibrary>) -> Result<Library, LoadError> {
     })
 }
 
-fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>) -> ContextInfo {
+fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>, requests: &RequestConfig) -> ContextInfo {
     let settings = &source.settings;
     let mut properties = vec![
         ("batch_size".to_owned(), settings.batch.size.to_string()),
         ("server_name".to_owned(), "sconce".to_owned()),
         ("server_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("limit_max_image_pixels".to_owned(), "true".to_owned()),
+        ("limit_max_image_pixels".to_owned(), requests.limit_image_pixels.to_string()),
     ];
     if let Device::Cuda(index) = settings.device {
         properties.push(("gpu_id".to_owned(), index.to_string()));
