@@ -19,6 +19,7 @@ mod check;
 mod dev;
 mod faults;
 mod layering;
+mod management;
 mod mass;
 mod mnist;
 mod new;

@@ -66,6 +66,7 @@ impl Setup {
             "management_address=http://127.0.0.1:0",
             "metrics_address=http://127.0.0.1:0",
             "default_workers_per_model=1",
+            "disable_token_authorization=true",
             "",
         ];
         Self { folder, properties: properties.join("\n"), models: "all".to_owned() }

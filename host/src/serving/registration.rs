@@ -73,21 +73,25 @@ impl Registry {
         Ok(self.register(NewModel { name, url: wanted.url, package: Arc::new(package), origin })?)
     }
 
-    /// Loads a model that was taken in, and takes it out again where that fails; the error says why. Blocks.
-    pub fn serve(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Result<(), String> {
+    /// Loads a model that was taken in; the error says why it isn't served. Blocks.
+    pub fn serve(&self, endpoint: &Arc<Endpoint>) -> Result<(), String> {
         self.load_all(std::slice::from_ref(endpoint));
         let status = endpoint.status();
-        match (status.state, status.error) {
-            (EndpointState::Failed, error) => {
-                let (name, version) = (endpoint.name().as_str(), endpoint.version().as_str());
-                // Somebody may have been quicker.
-                if self.find(name, Some(version)).is_ok_and(|found| Arc::ptr_eq(&found, endpoint)) {
-                    let _ = self.unregister(name, Some(version));
-                }
-                Err(error.unwrap_or_default())
-            }
+        match status.state {
+            EndpointState::Failed => Err(status.error.unwrap_or_default()),
             _ => Ok(()),
         }
+    }
+
+    /// The same for one who waits: a model that can't be served is taken out again.
+    pub fn serve_or_take_out(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Result<(), String> {
+        let served = self.serve(endpoint);
+        let (name, version) = (endpoint.name().as_str(), endpoint.version().as_str());
+        // Somebody may have been quicker.
+        if served.is_err() && self.find(name, Some(version)).is_ok_and(|found| Arc::ptr_eq(&found, endpoint)) {
+            let _ = self.unregister(name, Some(version));
+        }
+        served
     }
 
     /// Gives a version, or the default one, so many workers. Blocks until those that come are ready and those that go have answered what they had in hand.
