@@ -27,3 +27,4 @@ mod serve;
 mod shutdown;
 mod swap;
 mod third_party;
+mod tokens;
