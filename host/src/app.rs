@@ -43,6 +43,7 @@ use crate::reload::Reloader;
 use crate::serving::Endpoint;
 use crate::serving::Loader;
 use crate::serving::NewModel;
+use crate::serving::Origin;
 use crate::serving::Registry;
 
 /// A server that is configured and has no port yet.
@@ -209,7 +210,7 @@ impl App {
             let package = path.and_then(|path| Package::open(&path, self.work_dir.path()));
             let registered = package.map_err(Into::into).and_then(|package| {
                 let url = url.clone();
-                self.registry.register(NewModel { name, url, package: Arc::new(package), at_startup: true })
+                self.registry.register(NewModel { name, url, package: Arc::new(package), origin: Origin::Startup })
             });
             match registered {
                 Ok(endpoint) => endpoints.push(endpoint),
@@ -258,6 +259,7 @@ impl App {
     ) -> JoinHandle<std::io::Result<()>> {
         let api = Api {
             registry: Arc::clone(&self.registry),
+            model_api: self.config.access.enable_model_api,
             max_request_size: self.config.max_request_size,
             tokens: tokens.map(Tokens::ring),
         };

@@ -226,6 +226,8 @@ impl RawStatus {
 
 impl RawVerb {
     pub const PREDICT: Self = Self(0);
+    pub const EXPLAIN: Self = Self(1);
+    pub const DESCRIBE: Self = Self(2);
 }
 
 // === impl RawDoor ===

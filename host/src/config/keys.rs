@@ -12,6 +12,7 @@ pub(super) enum Treatment {
 }
 
 use super::access;
+use super::autoscale;
 use super::requests;
 use super::swap;
 use Treatment::Foreign;
@@ -58,6 +59,8 @@ const KEYS: &[(&str, Treatment)] = &[
     (swap::POLL, Honoured),
     (swap::UNLOAD, Honoured),
     (swap::ROLLBACK, Honoured),
+    (autoscale::GROW, Honoured),
+    (autoscale::SHRINK, Honoured),
     ("grpc_inference_address", NOT_YET),
     ("grpc_inference_port", NOT_YET),
     ("grpc_management_address", NOT_YET),

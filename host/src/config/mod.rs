@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod address;
+pub mod autoscale;
 pub mod error;
 pub mod models;
 
@@ -22,6 +23,7 @@ pub use access::AccessConfig;
 pub use access::AllowedUrls;
 pub use access::TokenConfig;
 pub use address::Address;
+pub use autoscale::AutoscaleConfig;
 pub use error::ConfigError;
 pub use models::ModelDefaults;
 pub use requests::Envelope;

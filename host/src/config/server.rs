@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::config::access;
 use crate::config::access::AccessConfig;
 use crate::config::address::Address;
+use crate::config::autoscale::AutoscaleConfig;
 use crate::config::error::ConfigError;
 use crate::config::error::Origin;
 use crate::config::keys;
@@ -59,6 +60,7 @@ pub struct ServerConfig {
     pub access: AccessConfig,
     pub requests: RequestConfig,
     pub swap: SwapConfig,
+    pub autoscale: AutoscaleConfig,
 }
 
 /// Where the configuration comes from; nothing else is looked at.
@@ -119,6 +121,7 @@ impl Default for ServerConfig {
             access: AccessConfig::default(),
             requests: RequestConfig::default(),
             swap: SwapConfig::default(),
+            autoscale: AutoscaleConfig::default(),
         }
     }
 }
@@ -193,6 +196,7 @@ impl ServerConfig {
             access: AccessConfig::from_settings(settings)?,
             requests: RequestConfig::from_settings(settings)?,
             swap: SwapConfig::from_settings(settings)?,
+            autoscale: AutoscaleConfig::from_settings(settings)?,
         })
     }
 }

@@ -9,6 +9,8 @@ mod generations;
 mod inference;
 mod key_ring;
 mod management;
+mod parameters;
+mod registration;
 mod reply;
 mod tokens;
 mod types;
@@ -29,6 +31,8 @@ use crate::serving::Registry;
 #[derive(Debug, Clone)]
 pub struct Api {
     pub registry: Arc<Registry>,
+    /// Whether models may be registered and unregistered.
+    pub model_api: bool,
     /// The largest body that is taken, in bytes.
     pub max_request_size: usize,
     /// `None`: nobody is asked for a token.
@@ -64,7 +68,7 @@ pub fn router(apis: Apis, api: Api) -> Router {
         routes = routes.merge(inference::routes());
     }
     if apis.management {
-        routes = routes.merge(management::routes()).merge(generations::routes());
+        routes = routes.merge(management::routes()).merge(registration::routes()).merge(generations::routes());
     }
     if apis.metrics {
         routes = routes.merge(exposition::routes());

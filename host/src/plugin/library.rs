@@ -251,11 +251,12 @@ impl LibraryInstance {
         self.instance.import_state(version, state, services)
     }
 
-    /// Answers a batch; the outcomes stand in the order of the requests, whether or not the call as a whole failed.
+    /// Answers a batch of requests with one verb; the outcomes stand in the order of the requests, whether or not the call as a whole failed.
     pub fn handle(&mut self, batch: &[&Request], services: &dyn HostServices) -> (Vec<Outcome>, Result<(), CallError>) {
         let views: Vec<_> = batch.iter().map(|request| request.view()).collect();
         let requests: Vec<_> = views.iter().map(View::raw).collect();
-        let raw = RawBatch { verb: RawVerb::PREDICT, requests: RSlice::from_slice(&requests) };
+        let verb = batch.first().map_or(RawVerb::PREDICT, |request| request.verb.raw());
+        let raw = RawBatch { verb, requests: RSlice::from_slice(&requests) };
         self.instance.handle(&raw, services)
     }
 }

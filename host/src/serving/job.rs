@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Request;
 use super::ServeError;
+use super::Verb;
 
 /// The answer to one request, with the time it waited in the queue.
 pub(super) type Reply = Result<Answer, ServeError>;
@@ -19,8 +20,13 @@ pub(super) struct Job {
     pub(super) arrived: Instant,
     /// Past this instant nobody wants the answer any more.
     pub(super) deadline: Option<Instant>,
+    pub(super) urgency: Urgency,
     pub(super) reply: ReplyTo,
 }
+
+/// How soon a request wants to be served, as RFC 9218 has it: from 0, before all others, to 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Urgency(u8);
 
 /// Where the one reply of a job goes.
 #[derive(Debug)]
@@ -38,16 +44,23 @@ pub(super) struct Done {
 
 impl Job {
     /// A job, and the end at which its reply comes out.
-    pub(super) fn new(request: Request, limit: Option<Duration>) -> (Self, oneshot::Receiver<Done>) {
+    pub(super) fn new(request: Request, urgency: Urgency, limit: Option<Duration>) -> (Self, oneshot::Receiver<Done>) {
         let (sender, receiver) = oneshot::channel();
         let arrived = Instant::now();
         let job = Self {
             request,
             arrived,
             deadline: limit.and_then(|limit| arrived.checked_add(limit)),
+            urgency,
             reply: ReplyTo(sender),
         };
         (job, receiver)
+    }
+
+    /// Whether both may be answered in one call of the handler.
+    pub(super) fn goes_with(&self, other: &Self) -> bool {
+        let verb = self.request.verb;
+        verb == other.request.verb && verb != Verb::Describe
     }
 
     /// Whether the client has gone.
@@ -63,6 +76,21 @@ impl Job {
     pub(super) fn refuse(self, error: ServeError) {
         let queued = self.arrived.elapsed();
         self.reply.send(Err(error), queued);
+    }
+}
+
+// === impl Urgency ===
+
+impl Urgency {
+    /// Any number beyond 7 counts as 7.
+    pub fn new(number: u8) -> Self {
+        Self(number.min(7))
+    }
+}
+
+impl Default for Urgency {
+    fn default() -> Self {
+        Self(3)
     }
 }
 

@@ -16,6 +16,7 @@ use super::Generation;
 use super::LoadError;
 use super::endpoint::Endpoint;
 use super::generation::GenerationCode;
+use super::generation::Staffing;
 use super::record::CodeRecord;
 use super::record::Entry;
 use super::record::ModelRecord;
@@ -25,8 +26,8 @@ use super::source::Source;
 use super::worker::WorkerPlan;
 use crate::archive::HandlerName;
 use crate::archive::HandlerRef;
-use crate::archive::Package;
 use crate::archive::Runtime as HandlerRuntime;
+use crate::config::AutoscaleConfig;
 use crate::config::RequestConfig;
 use crate::config::ServerConfig;
 use crate::config::Unload;
@@ -68,6 +69,7 @@ pub struct Loader {
     pub default_handler: Option<String>,
     requests: RequestConfig,
     unload: Unload,
+    autoscale: AutoscaleConfig,
     /// Where archives are unpacked.
     pub(super) work_dir: PathBuf,
     next_generation: AtomicU64,
@@ -133,6 +135,7 @@ impl Loader {
             default_handler: config.default_service_handler.clone(),
             requests: config.requests.clone(),
             unload: config.swap.unload,
+            autoscale: config.autoscale,
             work_dir: work_dir.to_owned(),
             next_generation: AtomicU64::new(1),
         }
@@ -196,7 +199,8 @@ impl Loader {
             tally: tally.clone(),
         };
         let code = GenerationCode { build, library, unload: self.unload };
-        entry.step(Step::Start, || Generation::start(code, plan, endpoint.queue()))
+        let staffing = Staffing { scale: endpoint.scale(source), autoscale: self.autoscale };
+        entry.step(Step::Start, || Generation::start(code, plan, endpoint.queue(), staffing))
     }
 
     /// A private copy for this generation alone, with the handler that is wanted of it.
@@ -220,8 +224,9 @@ impl Loader {
     }
 
     /// What lies on disk for an archive's handler.
-    pub(super) fn find(&self, package: &Package) -> Result<Found, LoadError> {
-        let named = match package.handler()? {
+    pub(super) fn find(&self, source: &Source) -> Result<Found, LoadError> {
+        let package = &source.package;
+        let named = match source.handler()? {
             Some(handler) => handler,
             None => {
                 let default = self

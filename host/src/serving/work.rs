@@ -55,7 +55,7 @@ impl Work {
         let _ = ready.send(made);
         if is_made {
             loop {
-                match queue.take(self.plan.policy, gate, || self.shared.errand().is_some()) {
+                match queue.take(self.plan.policy, gate, || self.shared.summons()) {
                     Taken::Batch(jobs) => {
                         if !self.serve(jobs) {
                             return;
