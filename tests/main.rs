@@ -28,3 +28,4 @@ mod serve;
 mod shutdown;
 mod swap;
 mod third_party;
+mod tokens;

@@ -26,7 +26,8 @@ use crate::telemetry;
 Examples:
   sconce serve --model-store store --models all --plugins-path plugins
   sconce serve --model-store store --models mnist=mnist.mar echo=echo.mar --plugins-path plugins --ts-config config.properties
-  curl http://127.0.0.1:8080/predictions/mnist -T 7.png
+  curl http://127.0.0.1:8080/predictions/mnist -T 7.png -H \"Authorization: Bearer $(jq -r .inference.key key_file.json)\"
+  sconce serve --model-store store --models all --plugins-path plugins --disable-token-auth
   curl http://127.0.0.1:8081/models/mnist      # how it is served, or why it isn't")]
 pub struct ServeArgs {
     /// The folder with the archives.

@@ -50,6 +50,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message)
     }
 
+    /// TorchServe's status for a wrong or missing token.
+    pub(super) fn invalid_key(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidKeyException", message)
+    }
+
     /// Of a request to one model; `version` as the client named it.
     pub(super) fn serving(error: &ServeError, name: &str, version: Option<&str>) -> Self {
         let unavailable = |message: String| Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message);
