@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use super::EndpointSettings;
 use super::LoadError;
+use super::Signature;
 use super::WorkerState;
 use super::hand_over::Errand;
 use super::queue::Gate;
@@ -123,6 +124,11 @@ impl Generation {
 
     pub(super) fn settings(&self) -> &EndpointSettings {
         &self.build.source.settings
+    }
+
+    /// How its model is called without its handler; `None` where it has none that can be called.
+    pub(super) fn signature(&self) -> Option<&Signature> {
+        self.plan.signature.as_ref()
     }
 
     pub(super) fn entry(&self) -> &Entry {
