@@ -18,8 +18,11 @@ use super::Scale;
 use super::ServeError;
 use super::Served;
 use super::Urgency;
+use super::job::Answered;
 use super::job::Done;
 use super::job::Job;
+use super::job::Reply;
+use super::job::Task;
 use super::queue::Queue;
 use super::record::Entry;
 use super::record::GenerationRecord;
@@ -152,8 +155,17 @@ impl Endpoint {
     ///
     /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
     pub async fn predict(&self, request: Request, urgency: Urgency) -> Result<handler_sdk::Answer, ServeError> {
+        match self.ask(request, urgency).await? {
+            Answered::ByHandler(answer) => Ok(answer),
+            // The worker has mistaken the task.
+            Answered::ByModel(_) => Err(ServeError::WorkerDied),
+        }
+    }
+
+    /// Puts a task into the queue and waits for what comes of it.
+    pub(super) async fn ask(&self, task: impl Into<Task>, urgency: Urgency) -> Reply {
         let started = Instant::now();
-        let (job, answer) = Job::new(request, urgency, self.settings.load().client_timeout);
+        let (job, answer) = Job::new(task, urgency, self.settings.load().client_timeout);
         let deadline = job.deadline;
         self.queue.push(job)?;
         self.metrics.request_accepted(&self.name, &self.version);
@@ -322,6 +334,11 @@ impl Endpoint {
         asked.get_or_insert_default().scale = Some(scale);
         let settings = self.settings();
         self.settings.store(Arc::new(EndpointSettings { scale, ..(*settings).clone() }));
+    }
+
+    /// The generation that has served last, whether it takes requests now or not.
+    pub(super) fn current(&self) -> Option<Arc<Generation>> {
+        self.lock().current.clone()
     }
 
     pub(super) fn queue(&self) -> Arc<Queue> {

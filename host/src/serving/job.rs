@@ -6,17 +6,35 @@ use std::time::Instant;
 use handler_sdk::Answer;
 use tokio::sync::oneshot;
 
+use super::ModelCall;
+use super::NamedTensor;
 use super::Request;
 use super::ServeError;
 use super::Verb;
 
-/// The answer to one request, with the time it waited in the queue.
-pub(super) type Reply = Result<Answer, ServeError>;
+/// What came of one job.
+pub(super) type Reply = Result<Answered, ServeError>;
+
+/// What is asked of a worker.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// An answer of the handler.
+    Handler(Request),
+    /// What the model gives, without the handler.
+    Model(ModelCall),
+}
+
+/// The answer to a task of either kind.
+#[derive(Debug)]
+pub(super) enum Answered {
+    ByHandler(Answer),
+    ByModel(Vec<NamedTensor>),
+}
 
 /// A request with its own way back.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) request: Request,
+    pub(super) task: Task,
     pub(super) arrived: Instant,
     /// Past this instant nobody wants the answer any more.
     pub(super) deadline: Option<Instant>,
@@ -44,11 +62,15 @@ pub(super) struct Done {
 
 impl Job {
     /// A job, and the end at which its reply comes out.
-    pub(super) fn new(request: Request, urgency: Urgency, limit: Option<Duration>) -> (Self, oneshot::Receiver<Done>) {
+    pub(super) fn new(
+        task: impl Into<Task>,
+        urgency: Urgency,
+        limit: Option<Duration>,
+    ) -> (Self, oneshot::Receiver<Done>) {
         let (sender, receiver) = oneshot::channel();
         let arrived = Instant::now();
         let job = Self {
-            request,
+            task: task.into(),
             arrived,
             deadline: limit.and_then(|limit| arrived.checked_add(limit)),
             urgency,
@@ -57,10 +79,12 @@ impl Job {
         (job, receiver)
     }
 
-    /// Whether both may be answered in one call of the handler.
+    /// Whether both may be answered in one call of the handler. A call of the model goes alone.
     pub(super) fn goes_with(&self, other: &Self) -> bool {
-        let verb = self.request.verb;
-        verb == other.request.verb && verb != Verb::Describe
+        match (&self.task, &other.task) {
+            (Task::Handler(one), Task::Handler(other)) => one.verb == other.verb && one.verb != Verb::Describe,
+            _ => false,
+        }
     }
 
     /// Whether the client has gone.
@@ -76,6 +100,30 @@ impl Job {
     pub(super) fn refuse(self, error: ServeError) {
         let queued = self.arrived.elapsed();
         self.reply.send(Err(error), queued);
+    }
+}
+
+// === impl Task ===
+
+impl Task {
+    /// What the handler is asked.
+    pub(super) fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Handler(request) => Some(request),
+            Self::Model(_) => None,
+        }
+    }
+}
+
+impl From<Request> for Task {
+    fn from(request: Request) -> Self {
+        Self::Handler(request)
+    }
+}
+
+impl From<ModelCall> for Task {
+    fn from(call: ModelCall) -> Self {
+        Self::Model(call)
     }
 }
 
