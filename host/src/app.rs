@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 use tower::Layer;
 use tower_http::normalize_path::NormalizePathLayer;
 
+use crate::archive::FetchRules;
+use crate::archive::FileInTheWay;
 use crate::archive::LoadModels;
 use crate::archive::Package;
 use crate::archive::Store;
@@ -200,7 +202,10 @@ impl App {
             LoadModels::Listed(models) => models
                 .into_iter()
                 .map(|model| {
-                    let path = store.resolve(&model.url);
+                    // A server that starts again has it from the last time.
+                    let rules = FetchRules { file_in_the_way: FileInTheWay::Used, ..FetchRules::default() };
+                    let urls = &self.config.access.allowed_urls;
+                    let path = store.obtain(&model.url, &|url| urls.allow(url), &rules);
                     (model.name, model.url, path)
                 })
                 .collect(),

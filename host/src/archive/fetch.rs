@@ -110,6 +110,11 @@ impl Store {
         }
     }
 
+    /// Where the archive that `url` means lies in the store, or will once it is fetched.
+    pub fn place_of(&self, url: &str) -> PathBuf {
+        self.folder().join(file_of(url).unwrap_or_default())
+    }
+
     /// Removes what was fetched from `url`, as TorchServe does when its model is unregistered; what an operator has put
     /// into the store stays.
     pub fn remove_fetched(&self, url: &str) -> Result<(), ArchiveError> {

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 
 use super::reply;
+use crate::serving::ArchiveFault;
 use crate::serving::LoadError;
 use crate::serving::LookupError;
 use crate::serving::RegisterError;
@@ -151,13 +152,17 @@ impl From<RegisterError> for ApiError {
         let (status, kind) = match &error {
             RegisterError::Runtime(_) => (StatusCode::BAD_REQUEST, BAD_REQUEST),
             RegisterError::NoStore => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
-            RegisterError::NoName => (StatusCode::BAD_REQUEST, "InvalidModelException"),
+            RegisterError::Archive { fault, .. } => match fault {
+                ArchiveFault::NotFound => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
+                ArchiveFault::Invalid => (StatusCode::BAD_REQUEST, "InvalidModelException"),
+                ArchiveFault::Download => (StatusCode::BAD_REQUEST, "DownloadArchiveException"),
+                ArchiveFault::Internal => (StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+            },
             RegisterError::Load(LoadError::AlreadyServed { name, version }) => {
                 let message = format!("Model version {version} is already registered for model {name}");
                 return Self::new(StatusCode::CONFLICT, "ConflictStatusException", message);
             }
             RegisterError::Load(LoadError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
-            RegisterError::Load(LoadError::Archive(_)) => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
             RegisterError::Load(_) => (StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
         };
         Self::new(status, kind, error.to_string())

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 
 use super::EndpointSettings;
 use super::Generation;
+use super::LoadError;
 use super::QueueStatus;
 use super::Request;
 use super::Scale;
@@ -223,7 +224,7 @@ impl Endpoint {
             Phase::Loading => (EndpointState::Loading, None),
             Phase::Ready => (EndpointState::Ready, None),
             Phase::Failed { reason, .. } => (EndpointState::Failed, Some(reason.clone())),
-            Phase::Closed => (EndpointState::Failed, Some("the server is shutting down".to_owned())),
+            Phase::Closed => (EndpointState::Failed, Some(LoadError::Closed.to_string())),
         };
         let generation = state.current.as_ref().filter(|_| name == EndpointState::Ready);
         let latest = state.history.iter().next_back().map(|entry| entry.read());

@@ -2,6 +2,7 @@
 //!
 //! The layer knows no HTTP, no file watching and no libtorch; whoever calls it speaks in requests and names.
 
+mod arrivals;
 mod autoscale;
 mod batcher;
 mod crew;
@@ -70,6 +71,7 @@ pub use worker::WorkerStatus;
 pub use crate::archive::datatype;
 pub use crate::archive::datatype_name;
 
+pub use crate::archive::ArchiveFault;
 // Callers make all but the residue, which they read; their place is beside the boundary that they are about.
 pub use crate::plugin::Field;
 pub use crate::plugin::Request;
