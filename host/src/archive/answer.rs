@@ -148,11 +148,8 @@ mod tests {
         let at = |name: &str| PathBuf::from("/srv/secret").join(name);
         let (url, archive) = (|| "m.mar".to_owned(), || at("m.mar"));
         let detail = || "EOF".to_owned();
-        let escapes = ArchiveError::Member {
-            archive: archive(),
-            member: "../x".to_owned(),
-            problem: MemberProblem::Escapes,
-        };
+        let escapes =
+            ArchiveError::Member { archive: archive(), member: "../x".to_owned(), problem: MemberProblem::Escapes };
         for (error, fault, text) in [
             (ArchiveError::EmptyUrl, ArchiveFault::NotFound, "empty url"),
             (
@@ -171,11 +168,7 @@ mod tests {
                 ArchiveFault::Download,
                 "Failed to download archive from: m.mar (no route)",
             ),
-            (
-                ArchiveError::FileExists { file: url() },
-                ArchiveFault::Internal,
-                "Model file already exists m.mar",
-            ),
+            (ArchiveError::FileExists { file: url() }, ArchiveFault::Internal, "Model file already exists m.mar"),
             (
                 ArchiveError::BadManifest { archive: archive(), detail: detail() },
                 ArchiveFault::Invalid,

@@ -19,6 +19,7 @@ use ureq::http::Response;
 use ureq::http::header::LOCATION;
 
 use crate::archive::error::ArchiveError;
+use crate::archive::leftovers;
 use crate::archive::store::Store;
 
 /// How an archive is fetched.
@@ -92,12 +93,14 @@ impl Store {
             return in_the_way();
         }
         let io = |doing, cause| ArchiveError::Io { doing, path: self.folder().to_owned(), cause };
+        leftovers::sweep(self.folder(), HIDDEN);
         // Removed when it is dropped, so that nothing is left of what fails.
         let mut partial = tempfile::Builder::new()
             .prefix(HIDDEN)
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(self.folder())
             .map_err(|e| io("write into the model store", e))?;
+        let _held = leftovers::hold(partial.path());
         match path_of_file_url(url) {
             Some(original) => copy_file(&original, &mut partial, rules).map_err(failed)?,
             None => download(url, &mut partial, allowed, rules).map_err(failed)?,

@@ -18,6 +18,7 @@ mod sink;
 mod extract;
 pub mod package;
 
+mod leftovers;
 mod plan;
 mod write;
 
