@@ -44,10 +44,11 @@ fn inspect_tells_what_would_serve() {
             let json: Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!((&json["servedBy"]["verdict"], &json["whole"]), (&verdict.into(), &true.into()), "{json:#}");
             says(json["servedBy"]["detail"].as_str().unwrap(), &[detail]);
-            assert_eq!(json["manifest"]["model"]["modelName"], name);
+            assert_eq!((&json["manifest"]["model"]["modelName"], &json["format"]), (&name.into(), &"zip".into()));
             assert_eq!(json["members"][0]["name"], "MAR-INF/MANIFEST.json");
             let text = String::from_utf8(sconce(inspect.iter().chain(more)).stdout).unwrap();
-            says(&text, &[detail, &format!("\"modelName\": \"{name}\""), "  MAR-INF/MANIFEST.json\n"]);
+            let not = if verdict == "refused" { "\nserved   not: " } else { "\nserved   by " };
+            says(&text, &[not, detail, &format!("\"modelName\": \"{name}\""), "  MAR-INF/MANIFEST.json\n"]);
         }
     }
 }

@@ -3,7 +3,9 @@
 mod inspect;
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
+use std::io::Read as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -231,14 +233,15 @@ fn model_of(manifest: &Manifest) -> String {
     format!("{} {}", name.unwrap_or("(named when it is registered)"), manifest.model.model_version)
 }
 
+/// What it is by its first bytes: a server unpacks it by them, too, whatever its name.
 fn format_of(path: &Path) -> &'static str {
-    let name = path.to_string_lossy();
-    if path.is_dir() {
-        "folder"
-    } else if name.ends_with(".gz") || name.ends_with(".tgz") {
-        "gzipped tar"
-    } else {
-        "zip"
+    let mut start = [0; 2];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    match start {
+        _ if path.is_dir() => "folder",
+        [0x1f, 0x8b] => "gzipped tar",
+        _ if read.is_ok() => "zip",
+        _ => "unknown",
     }
 }
 

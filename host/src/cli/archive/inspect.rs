@@ -29,7 +29,6 @@ use crate::plugin::judge;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Look {
     archive: String,
-    format: &'static str,
     /// Whether all that the manifest names is there.
     whole: bool,
     /// What is missing or wrong, a sentence each; the archive is whole where there is none.
@@ -44,6 +43,7 @@ pub(super) struct Look {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Content {
+    format: &'static str,
     digest: String,
     /// As the manifest has it.
     handler: Option<String>,
@@ -63,7 +63,7 @@ struct ServedBy {
     /// The handler's name in the library.
     #[serde(skip_serializing_if = "Option::is_none")]
     handler: Option<String>,
-    /// All of it in one sentence.
+    /// By what, or why not, in one sentence.
     detail: String,
 }
 
@@ -81,7 +81,6 @@ pub(super) fn look(archive: &Path, plugins: Option<&Path>) -> anyhow::Result<Loo
     let work_dir = tempfile::tempdir()?;
     let mut look = Look {
         archive: archive.display().to_string(),
-        format: format_of(archive),
         whole: true,
         problems: Vec::new(),
         warnings: Vec::new(),
@@ -109,11 +108,13 @@ impl Look {
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
         line(&mut text, "archive", &self.archive);
-        line(&mut text, "format", self.format);
         if let Some(content) = &self.content {
+            line(&mut text, "format", content.format);
             line(&mut text, "model", &model_of(&content.manifest));
             line(&mut text, "handler", content.handler.as_deref().unwrap_or("none"));
-            line(&mut text, "served", &content.served_by.detail);
+            let served = &content.served_by;
+            let not = if served.verdict == Verdict::Refused { "not: " } else { "" };
+            line(&mut text, "served", &format!("{not}{}", served.detail));
             line(&mut text, "digest", &content.digest);
         }
         for warning in &self.warnings {
@@ -138,6 +139,7 @@ impl Look {
         self.problems.extend(handler.as_ref().err().map(ToString::to_string));
         self.warn_of_what_is_ignored(package);
         self.content = Some(Content {
+            format: format_of(&package.source),
             digest: package.digest.to_string(),
             handler: package.manifest.model.handler.clone(),
             served_by: ServedBy::tell(package, handler, plugins),
@@ -248,6 +250,6 @@ impl ServedBy {
     }
 
     fn refused(why: impl fmt::Display) -> Self {
-        Self { verdict: Verdict::Refused, library: None, handler: None, detail: format!("not: {why}") }
+        Self { verdict: Verdict::Refused, library: None, handler: None, detail: why.to_string() }
     }
 }
