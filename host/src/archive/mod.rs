@@ -12,6 +12,7 @@ pub mod handler_name;
 pub mod manifest;
 pub mod members;
 pub mod model_config;
+pub mod signature;
 
 mod sink;
 
@@ -58,6 +59,10 @@ pub use pack::Packed;
 pub use pack::pack;
 pub use package::Package;
 pub use package::files_of;
+pub use signature::Declared;
+pub use signature::TensorSpec;
+pub use signature::datatype;
+pub use signature::datatype_name;
 pub use sink::Limits;
 pub use store::LoadModels;
 pub use store::Store;
