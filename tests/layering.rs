@@ -48,7 +48,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["object"], &["host/src/plugin/note.rs"]),
     (&["notify"], &["host/src/reload/watcher.rs"]),
     (&["zip", "tar", "flate2"], &["host/src/archive/", "host/src/model/state_dict/"]),
-    (&["ureq"], &["host/src/archive/fetch.rs", "host/src/archive/fetch_tests.rs"]),
+    (&["ureq", "rustls_native_certs"], &["host/src/archive/fetch.rs", "host/src/archive/fetch_tests.rs"]),
     (&["pytorch_reader", "safetensors"], &["host/src/model/state_dict/"]),
     (&["libc"], &["host/src/plugin/"]),
     (&["rustix"], &["host/src/plugin/", "host/src/reload/file_system.rs", "host/src/cli/dev/build.rs"]),

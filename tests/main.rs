@@ -13,6 +13,7 @@
 
 mod support;
 
+mod archiver;
 mod archives;
 mod batches;
 mod check;
