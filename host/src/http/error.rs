@@ -73,6 +73,10 @@ impl ApiError {
                 "Worker died. {model}'s handler took longer than responseTimeout ({} s), and another worker takes its place.",
                 limit.as_secs_f64()
             )),
+            // Too late to be read: it ends an answer that has begun.
+            ServeError::SlowClient => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, TIMEOUT, "The answer was read too slowly.")
+            }
             ServeError::WorkerDied => Self::internal("Worker died."),
             ServeError::OutOfResources(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, INTERNAL, "Out of resources"),
             ServeError::Handler(error) => {
@@ -150,6 +154,7 @@ mod tests {
             (ServeError::NoWorker, 503, UNAVAILABLE, "Model \"m\" Version 2 has no worker to serve inference request."),
             (ServeError::Expired, 504, TIMEOUT, "clientTimeoutInMills"),
             (ServeError::TimedOut { limit: Duration::from_secs(1) }, 500, INTERNAL, "Worker died."),
+            (ServeError::SlowClient, 408, TIMEOUT, "too slowly"),
             (ServeError::WorkerDied, 500, INTERNAL, "Worker died."),
             (ServeError::OutOfResources(Error::new("CUDA")), 507, INTERNAL, "Out of resources"),
             (ServeError::Handler(Error::bad_request("no picture")), 400, BAD_REQUEST, "no picture"),

@@ -6,9 +6,12 @@ use std::time::Instant;
 use handler_sdk::Answer;
 use tokio::sync::oneshot;
 
+use super::Answered;
+use super::Pieces;
 use super::Request;
 use super::ServeError;
 use super::Verb;
+use super::stream::PieceSender;
 
 /// The answer to one request, with the time it waited in the queue.
 pub(super) type Reply = Result<Answer, ServeError>;
@@ -28,14 +31,24 @@ pub(super) struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Urgency(u8);
 
-/// Where the one reply of a job goes.
+/// Where the one reply of a job goes, at once or in pieces.
 #[derive(Debug)]
-pub(super) struct ReplyTo(oneshot::Sender<Done>);
+pub(super) struct ReplyTo(Way);
+
+#[derive(Debug)]
+enum Way {
+    /// Nothing was said yet.
+    Open(oneshot::Sender<Done>),
+    /// Pieces are on their way.
+    InPieces(PieceSender),
+    /// The client had gone when the first piece came.
+    Gone,
+}
 
 /// A reply with its times.
 #[derive(Debug)]
 pub(super) struct Done {
-    pub(super) reply: Reply,
+    pub(super) reply: Result<Answered, ServeError>,
     /// From the request's arrival until a worker took it; all of its time where none did.
     pub(super) queued: Duration,
 }
@@ -52,7 +65,7 @@ impl Job {
             arrived,
             deadline: limit.and_then(|limit| arrived.checked_add(limit)),
             urgency,
-            reply: ReplyTo(sender),
+            reply: ReplyTo(Way::Open(sender)),
         };
         (job, receiver)
     }
@@ -65,7 +78,7 @@ impl Job {
 
     /// Whether the client has gone.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.reply.0.is_closed()
+        !self.reply.is_wanted()
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {
@@ -98,7 +111,45 @@ impl Default for Urgency {
 
 impl ReplyTo {
     pub(super) fn send(self, reply: Reply, queued: Duration) {
-        // A client that has gone meanwhile is no error.
-        let _ = self.0.send(Done { reply, queued });
+        match self.0 {
+            // A client that has gone meanwhile is no error.
+            Way::Open(way) => drop(way.send(Done { reply: reply.map(Answered::Whole), queued })),
+            Way::InPieces(way) => way.end(reply),
+            Way::Gone => {}
+        }
+    }
+
+    /// Sends the first piece, which says whether there is anybody; one of the others comes back, to be sent where nothing is locked.
+    pub(super) fn stream(&mut self, piece: Answer, queued: Duration) -> Result<bool, (PieceSender, Answer)> {
+        match std::mem::replace(&mut self.0, Way::Gone) {
+            Way::Open(way) => {
+                let (sender, pieces) = Pieces::of_this_thread();
+                let reply = Ok(Answered::InPieces(piece, pieces));
+                let begun = way.send(Done { reply, queued }).is_ok();
+                if begun {
+                    self.0 = Way::InPieces(sender);
+                }
+                Ok(begun)
+            }
+            Way::InPieces(way) => {
+                self.0 = Way::InPieces(way.clone());
+                Err((way, piece))
+            }
+            Way::Gone => Ok(false),
+        }
+    }
+
+    /// Whether the client waits for more.
+    pub(super) fn is_wanted(&self) -> bool {
+        match &self.0 {
+            Way::Open(way) => !way.is_closed(),
+            Way::InPieces(way) => way.is_wanted(),
+            Way::Gone => false,
+        }
+    }
+
+    /// Whether something was said already, which can't be taken back.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(self.0, Way::Open(_))
     }
 }

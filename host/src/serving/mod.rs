@@ -2,6 +2,7 @@
 //!
 //! The layer knows no HTTP, no file watching and no libtorch; whoever calls it speaks in requests and names.
 
+mod audience;
 mod batcher;
 mod endpoint;
 mod error;
@@ -15,6 +16,7 @@ mod registry;
 mod served;
 mod settings;
 mod source;
+mod stream;
 mod swap;
 mod verbs;
 mod work;
@@ -43,6 +45,8 @@ pub use registry::NewModel;
 pub use registry::Registry;
 pub use served::Served;
 pub use settings::EndpointSettings;
+pub use stream::Answered;
+pub use stream::Pieces;
 pub use swap::Swapped;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
