@@ -18,6 +18,7 @@ mod batches;
 mod check;
 mod dev;
 mod faults;
+mod inference;
 mod layering;
 mod mass;
 mod mnist;

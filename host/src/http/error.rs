@@ -87,6 +87,29 @@ impl ApiError {
         }
     }
 
+    /// Of a request for what a model says of itself.
+    pub(super) fn describing(error: &ServeError, name: &str, version: Option<&str>) -> Self {
+        match error {
+            ServeError::NoWorker => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                format!(
+                    "Model \"{name}\" has no worker to serve describe request. Please use scale workers API to add workers."
+                ),
+            ),
+            error => Self::serving(error, name, version),
+        }
+    }
+
+    pub(super) fn workflow_not_found(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "WorkflowNotFoundException", format!("Workflow not found: {name}"))
+    }
+
+    /// Of a client that sends its request too slowly.
+    pub(super) fn request_timeout(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, TIMEOUT, message)
+    }
+
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self { status, kind, message: message.into() }
     }

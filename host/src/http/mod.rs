@@ -3,13 +3,16 @@
 //! The layer turns HTTP into requests and names, and answers back into HTTP; it knows no files, plugins or libtorch.
 
 mod body;
+mod connections;
 mod error;
 mod exposition;
 mod generations;
 mod inference;
 mod management;
+mod path;
 mod reply;
 mod types;
+mod workflows;
 
 use std::sync::Arc;
 
@@ -19,6 +22,8 @@ use axum::middleware;
 use axum::routing::any;
 
 use crate::serving::Registry;
+
+pub use connections::serve;
 
 /// What every route can reach.
 #[derive(Debug, Clone)]
@@ -50,19 +55,26 @@ impl Apis {
     }
 }
 
-/// The routes of one address.
+/// What answers at one address.
 pub fn router(apis: Apis, api: Api) -> Router {
+    finish(routes(apis), api)
+}
+
+fn routes(apis: Apis) -> Router<Api> {
     let mut routes = Router::new();
     if apis.inference {
-        routes = routes.merge(inference::routes());
+        routes = routes.merge(inference::routes()).merge(workflows::inference_routes());
     }
     if apis.management {
-        routes = routes.merge(management::routes()).merge(generations::routes());
+        routes = routes.merge(management::routes()).merge(generations::routes()).merge(workflows::management_routes());
+        if !apis.inference {
+            routes = routes.merge(inference::status_routes());
+        }
     }
     if apis.metrics {
         routes = routes.merge(exposition::routes());
     }
-    finish(routes, api)
+    routes
 }
 
 /// What holds for every port: the shapes of what isn't there, and the headers of every answer.
@@ -75,4 +87,19 @@ fn finish(routes: Router<Api>, api: Api) -> Router {
         // The inference routes read their body under a limit of their own, whose answer has the contract's form.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_apis_can_share_an_address() {
+        for number in 0..8 {
+            let has = |bit: u8| number & bit != 0;
+            let apis = Apis { inference: has(1), management: has(2), metrics: has(4) };
+            // Routes that are in each other's way make this panic.
+            assert_eq!(routes(apis).has_routes(), number != 0, "{apis:?}");
+        }
+    }
 }
