@@ -28,7 +28,7 @@ const TOP: [&str; 4] = ["app", "cli", "main", "lib"];
 /// Crates, and the places in the repository that may use them; all others do without.
 const HOMES: &[(&[&str], &[&str])] = &[
     (
-        &["axum", "tower", "tower_http", "hyper", "http_body", "http_body_util", "multer"],
+        &["axum", "tower", "hyper", "hyper_util", "http_body", "http_body_util", "multer"],
         &["host/src/http/", "host/src/app.rs"],
     ),
     (

@@ -19,6 +19,7 @@ mod batches;
 mod check;
 mod dev;
 mod faults;
+mod inference;
 mod layering;
 mod management;
 mod mass;

@@ -85,6 +85,10 @@ impl ApiError {
                 limit.as_secs_f64()
             )),
             ServeError::Unregistered => LookupError::Model { name: name.to_owned() }.into(),
+            // Too late to be read: it ends an answer that has begun.
+            ServeError::SlowClient => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, TIMEOUT, "The answer was read too slowly.")
+            }
             ServeError::WorkerDied => Self::internal("Worker died."),
             ServeError::OutOfResources(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, INTERNAL, "Out of resources"),
             ServeError::Handler(error) => {
@@ -110,6 +114,29 @@ impl ApiError {
     /// The same with other words.
     pub(super) fn worded(self, message: String) -> Self {
         Self { message, ..self }
+    }
+
+    /// Of a request for what a model says of itself.
+    pub(super) fn describing(error: &ServeError, name: &str, version: Option<&str>) -> Self {
+        match error {
+            ServeError::NoWorker => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                format!(
+                    "Model \"{name}\" has no worker to serve describe request. Please use scale workers API to add workers."
+                ),
+            ),
+            error => Self::serving(error, name, version),
+        }
+    }
+
+    pub(super) fn workflow_not_found(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "WorkflowNotFoundException", format!("Workflow not found: {name}"))
+    }
+
+    /// Of a client that sends its request too slowly.
+    pub(super) fn request_timeout(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, TIMEOUT, message)
     }
 
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
@@ -223,6 +250,7 @@ mod tests {
             (ServeError::NoWorker, 503, UNAVAILABLE, "Model \"m\" Version 2 has no worker to serve inference request."),
             (ServeError::Expired, 504, TIMEOUT, "clientTimeoutInMills"),
             (ServeError::TimedOut { limit: Duration::from_secs(1) }, 500, INTERNAL, "Worker died."),
+            (ServeError::SlowClient, 408, TIMEOUT, "too slowly"),
             (ServeError::WorkerDied, 500, INTERNAL, "Worker died."),
             (ServeError::OutOfResources(Error::new("CUDA")), 507, INTERNAL, "Out of resources"),
             (ServeError::Handler(Error::bad_request("no picture")), 400, BAD_REQUEST, "no picture"),

@@ -32,6 +32,8 @@ pub enum ServeError {
     Handler(HandlerError),
     #[error("the device has no memory left: {0}")]
     OutOfResources(HandlerError),
+    #[error("the client reads its answer too slowly")]
+    SlowClient,
     #[error("the worker ended without an answer")]
     WorkerDied,
     #[error("the model was taken out meanwhile")]

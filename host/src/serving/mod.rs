@@ -3,6 +3,7 @@
 //! The layer knows no HTTP, no file watching and no libtorch; whoever calls it speaks in requests and names.
 
 mod arrivals;
+mod audience;
 mod autoscale;
 mod batcher;
 mod crew;
@@ -23,6 +24,7 @@ mod served;
 mod settings;
 mod signature;
 mod source;
+mod stream;
 mod swap;
 mod verbs;
 mod work;
@@ -63,6 +65,8 @@ pub use settings::EndpointSettings;
 pub use settings::Scale;
 pub use signature::KnownTensor;
 pub use signature::Signature;
+pub use stream::Answered;
+pub use stream::Pieces;
 pub use swap::Swapped;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
