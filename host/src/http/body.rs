@@ -27,18 +27,28 @@ pub(super) enum BadBody {
 
 /// Reads a body of at most `limit` bytes into its fields.
 pub(super) async fn fields(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<Field>, BadBody> {
+    let body = read(headers, body, limit).await?;
+    fields_of(headers, body).await
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, BadBody> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(BadBody::TooLarge);
     }
-    let body = match Limited::new(body, limit).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(BadBody::TooLarge),
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(BadBody::TooLarge),
         Err(error) => {
             let text = format!("The body broke off before its end: {error}");
-            return Err(BadBody::Other(ApiError::bad_request(text)));
+            Err(BadBody::Other(ApiError::bad_request(text)))
         }
-    };
+    }
+}
+
+/// Takes a body apart into its fields.
+pub(super) async fn fields_of(headers: &HeaderMap, body: Bytes) -> Result<Vec<Field>, BadBody> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {

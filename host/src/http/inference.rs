@@ -91,14 +91,14 @@ async fn predict(
 }
 
 /// What the header `priority` says, in the form of RFC 9218: `u=0` for the most urgent to `u=7`.
-fn urgency(headers: &HeaderMap) -> Urgency {
+pub(super) fn urgency(headers: &HeaderMap) -> Urgency {
     let value = headers.get("priority").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let number = value.split(',').find_map(|item| item.trim().strip_prefix("u=")?.parse().ok());
     number.map_or_else(Urgency::default, Urgency::new)
 }
 
 /// The headers as handlers see them; one that isn't text is left out.
-fn names_and_values(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn names_and_values(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))

@@ -8,6 +8,7 @@ mod exposition;
 mod generations;
 mod inference;
 mod management;
+mod open_inference;
 mod reply;
 mod types;
 
@@ -54,7 +55,7 @@ impl Apis {
 pub fn router(apis: Apis, api: Api) -> Router {
     let mut routes = Router::new();
     if apis.inference {
-        routes = routes.merge(inference::routes());
+        routes = routes.merge(inference::routes()).merge(open_inference::routes());
     }
     if apis.management {
         routes = routes.merge(management::routes()).merge(generations::routes());
