@@ -12,9 +12,9 @@ use arc_swap::ArcSwap;
 
 use super::EndpointSettings;
 use super::Generation;
-use super::LoadError;
 use super::QueueStatus;
 use super::Request;
+use super::Scale;
 use super::ServeError;
 use super::Served;
 use super::Urgency;
@@ -28,6 +28,7 @@ use super::record::Entry;
 use super::record::GenerationRecord;
 use super::record::GenerationState;
 use super::record::History;
+use super::settings::Asked;
 use super::source::Build;
 use super::source::Source;
 use super::worker::WorkerStatus;
@@ -42,35 +43,39 @@ pub struct Endpoint {
     version: ModelVersion,
     loaded_at_startup: bool,
     registered: SystemTime,
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
     /// How the current generation is served; read by every request.
-    settings: ArcSwap<EndpointSettings>,
+    pub(super) settings: ArcSwap<EndpointSettings>,
+    /// `None` where no client has asked for anything.
+    asked: Mutex<Option<Asked>>,
     state: Mutex<State>,
     /// A generation has answered all it had.
-    drained: Condvar,
+    pub(super) drained: Condvar,
     /// Held from the first step of a swap to its last: there is one at a time.
     swapping: Mutex<()>,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+pub(super) struct State {
+    pub(super) phase: Phase,
     /// The generation that has the queue; it stays in place when it is given up, until another takes over.
-    current: Option<Arc<Generation>>,
+    pub(super) current: Option<Arc<Generation>>,
     /// What `current` is made from, or what it will be.
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
     /// An archive that came later and misses its library: it is tried again when a library comes.
-    wanted: Option<Arc<Source>>,
+    pub(super) wanted: Option<Arc<Source>>,
     /// What has served before, the latest last, kept for a rollback.
-    before: Vec<Build>,
+    pub(super) before: Vec<Build>,
     /// Generations that finish what they have in hand.
-    retiring: usize,
-    history: History,
+    pub(super) retiring: usize,
+    pub(super) history: History,
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
+    /// No worker is wanted, and requests are refused.
+    Idle,
     /// Requests wait in the queue.
     Loading,
     Ready,
@@ -82,12 +87,11 @@ enum Phase {
     Closed,
 }
 
-/// How many of the generations before are kept for a rollback: each keeps its archive's files and its library's on disk.
-const KEPT_FOR_ROLLBACK: usize = 3;
-
 /// Whether an endpoint is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointState {
+    /// It has no workers, since nobody wants any.
+    Idle,
     Loading,
     Ready,
     Failed,
@@ -113,13 +117,18 @@ impl Endpoint {
         name: ModelName,
         version: ModelVersion,
         source: Source,
+        asked: Option<Asked>,
         loaded_at_startup: bool,
         metrics: Metrics,
     ) -> Self {
         let queue = Arc::new(Queue::new(source.settings.queue));
         let settings = ArcSwap::new(Arc::clone(&source.settings));
+        let is_idle = source.settings.scale.is_none();
+        if is_idle {
+            queue.close(ServeError::NoWorker);
+        }
         let state = State {
-            phase: Phase::Loading,
+            phase: if is_idle { Phase::Idle } else { Phase::Loading },
             current: None,
             source: Arc::new(source),
             wanted: None,
@@ -134,6 +143,7 @@ impl Endpoint {
             registered: SystemTime::now(),
             queue,
             settings,
+            asked: Mutex::new(asked),
             state: Mutex::new(state),
             drained: Condvar::new(),
             swapping: Mutex::default(),
@@ -201,14 +211,15 @@ impl Endpoint {
         self.settings.load_full()
     }
 
-    /// The runtime that the manifest names: `python`, `python3` or `LSP`.
+    /// The runtime that a client asked for, or the manifest names: `python`, `python3` or `LSP`.
     pub fn runtime(&self) -> &'static str {
-        self.source().package.manifest.runtime.as_str()
+        self.source().runtime.as_str()
     }
 
     pub fn status(&self) -> EndpointStatus {
         let state = self.lock();
         let (name, error) = match &state.phase {
+            Phase::Idle => (EndpointState::Idle, None),
             Phase::Loading => (EndpointState::Loading, None),
             Phase::Ready => (EndpointState::Ready, None),
             Phase::Failed { reason, .. } => (EndpointState::Failed, Some(reason.clone())),
@@ -246,7 +257,7 @@ impl Endpoint {
     pub fn is_healthy(&self) -> bool {
         let state = self.lock();
         match &state.phase {
-            Phase::Loading | Phase::Ready => true,
+            Phase::Idle | Phase::Loading | Phase::Ready => true,
             Phase::Failed { since, .. } => since.elapsed() < state.source.settings.max_retry_timeout,
             Phase::Closed => false,
         }
@@ -302,6 +313,29 @@ impl Endpoint {
         self.lock().before.last().cloned()
     }
 
+    /// Whether no worker is wanted.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.lock().phase, Phase::Idle)
+    }
+
+    /// What a client has asked for.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many workers a generation that is made from this source has.
+    pub(super) fn scale(&self, source: &Source) -> Scale {
+        self.asked().and_then(|asked| asked.scale).unwrap_or(source.settings.scale)
+    }
+
+    /// A client wants so many workers, whatever is swapped from now on.
+    pub(super) fn ask_for(&self, scale: Scale) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.get_or_insert_default().scale = Some(scale);
+        let settings = self.settings();
+        self.settings.store(Arc::new(EndpointSettings { scale, ..(*settings).clone() }));
+    }
+
     /// The generation that has served last, whether it takes requests now or not.
     pub(super) fn current(&self) -> Option<Arc<Generation>> {
         self.lock().current.clone()
@@ -321,88 +355,7 @@ impl Endpoint {
         self.lock().history.push(entry);
     }
 
-    /// The queue is the generation's from now on, and the one that had it is returned to be retired; refused where the endpoint was closed meanwhile.
-    pub(super) fn publish(&self, generation: Arc<Generation>) -> Result<Option<Arc<Generation>>, LoadError> {
-        let mut state = self.lock();
-        if matches!(state.phase, Phase::Closed) {
-            return Err(LoadError::Closed);
-        }
-        let old = state.current.take();
-        generation.take_over(old.as_deref());
-        generation.entry().write(|record| {
-            record.state = GenerationState::Serving;
-            record.published = Some(SystemTime::now());
-        });
-        if generation.entry().trigger().goes_back() {
-            state.before.pop();
-        } else if let Some(old) = &old {
-            state.before.push(old.build().clone());
-            let surplus = state.before.len().saturating_sub(KEPT_FOR_ROLLBACK);
-            state.before.drain(..surplus);
-        }
-        if let Some(old) = &old {
-            old.entry().write(|record| record.state = GenerationState::Draining);
-            state.retiring += 1;
-        }
-        state.source = Arc::clone(&generation.build().source);
-        state.wanted = None;
-        self.settings.store(Arc::clone(&state.source.settings));
-        state.current = Some(generation);
-        state.phase = Phase::Ready;
-        Ok(old)
-    }
-
-    /// The generation that [`publish`](Self::publish) gave back has answered all it had.
-    pub(super) fn drained(&self) {
-        self.lock().retiring -= 1;
-        self.drained.notify_all();
-    }
-
-    /// Nobody will serve; what waits, and whatever still comes, is told so.
-    pub(super) fn fail(&self, reason: String) {
-        let mut state = self.lock();
-        if !matches!(state.phase, Phase::Closed) {
-            // One that fails again has failed since the first time.
-            let since = match state.phase {
-                Phase::Failed { since, .. } => since,
-                _ => Instant::now(),
-            };
-            state.phase = Phase::Failed { reason, since };
-            self.queue.refuse_all(&ServeError::NoWorker);
-        }
-    }
-
-    /// Answers for handlers that hang, and replaces workers that are gone.
-    pub(super) fn look_after_workers(&self, now: Instant) {
-        let Some(generation) = self.serving() else { return };
-        if let Err(reason) = generation.look_after_workers(now) {
-            let is_current = self.serving().is_some_and(|serving| Arc::ptr_eq(&serving, &generation));
-            if is_current {
-                tracing::error!(model = %self.name, version = %self.version, "model no longer served: {reason}");
-                self.fail(reason);
-            }
-        }
-    }
-
-    /// Takes no further requests, answers those it has, then ends its workers. Blocks until that is done.
-    pub(super) fn close(&self) {
-        self.queue.close(ServeError::ShuttingDown);
-        let generation = {
-            let mut state = self.lock();
-            state.phase = Phase::Closed;
-            state.current.clone()
-        };
-        if let Some(generation) = generation {
-            generation.finish();
-        }
-        self.queue.refuse_all(&ServeError::ShuttingDown);
-        let mut state = self.lock();
-        while state.retiring > 0 {
-            state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,17 +2,21 @@
 //!
 //! The layer knows no HTTP, no file watching and no libtorch; whoever calls it speaks in requests and names.
 
+mod autoscale;
 mod batcher;
+mod crew;
 mod endpoint;
 mod error;
 mod generation;
 mod hand_over;
 mod infer;
 mod job;
+mod life;
 mod loader;
 mod model_call;
 mod queue;
 mod record;
+mod registration;
 mod registry;
 mod served;
 mod settings;
@@ -29,8 +33,11 @@ pub use endpoint::EndpointState;
 pub use endpoint::EndpointStatus;
 pub use error::LoadError;
 pub use error::LookupError;
+pub use error::RegisterError;
+pub use error::ScaleError;
 pub use error::ServeError;
 pub use error::SwapError;
+pub use error::UnregisterError;
 pub use generation::Generation;
 pub use infer::Answerer;
 pub use job::Urgency;
@@ -45,10 +52,14 @@ pub use record::GenerationState;
 pub use record::ModelRecord;
 pub use record::Step;
 pub use record::Trigger;
+pub use registration::Registration;
 pub use registry::NewModel;
+pub use registry::Origin;
 pub use registry::Registry;
 pub use served::Served;
+pub use settings::Asked;
 pub use settings::EndpointSettings;
+pub use settings::Scale;
 pub use signature::KnownTensor;
 pub use signature::Signature;
 pub use swap::Swapped;
