@@ -10,6 +10,7 @@ mod generations;
 mod inference;
 mod key_ring;
 mod management;
+mod open_inference;
 mod parameters;
 mod path;
 mod registration;
@@ -74,7 +75,7 @@ pub fn router(apis: Apis, api: Api) -> Router {
 fn routes(apis: Apis) -> Router<Api> {
     let mut routes = Router::new();
     if apis.inference {
-        routes = routes.merge(inference::routes()).merge(workflows::inference_routes());
+        routes = routes.merge(inference::routes()).merge(open_inference::routes()).merge(workflows::inference_routes());
     }
     if apis.management {
         routes = routes
