@@ -1,6 +1,5 @@
 //! The Open Inference Protocol: `/v2`, with and without a model behind it.
 
-use serde_json::Value;
 use serde_json::json;
 
 use crate::support::Answer;
