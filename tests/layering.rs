@@ -50,7 +50,7 @@ const HOMES: [(&[&str], &[&str]); 18] = [
     (&["zip", "tar", "flate2"], &["host/src/archive/", "host/src/model/state_dict/"]),
     (&["pytorch_reader", "safetensors"], &["host/src/model/state_dict/"]),
     (&["libc"], &["host/src/plugin/"]),
-    (&["rustix"], &["host/src/plugin/", "host/src/reload/file_system.rs", "host/src/cli/dev/build.rs"]),
+    (&["rustix"], &["host/src/plugin/", "host/src/reload/file_system.rs", "host/src/cli/"]),
     (&["cargo_metadata"], &["host/src/cli/dev/"]),
     (&["serde_saphyr"], &["host/src/archive/model_config.rs"]),
     (&["java_properties"], &["host/src/config/properties.rs"]),

@@ -18,6 +18,7 @@ mod batches;
 mod check;
 mod dev;
 mod faults;
+mod launcher;
 mod layering;
 mod mass;
 mod mnist;
