@@ -220,6 +220,20 @@ fn sconce_serve_goes_into_the_background_where_it_is_told_to() {
 }
 
 #[test]
+fn a_start_tells_where_the_keys_are() {
+    let place = Place::with_echo();
+    let mut text = fs::read_to_string(place.path("config.properties")).unwrap();
+    text.push_str("disable_token_authorization=false\n");
+    fs::write(place.path("config.properties"), text).unwrap();
+    let told = place.told("torchserve", &["--model-store", "store"], 0);
+    let keys = fs::canonicalize(place.folder.path()).unwrap().join("key_file.json");
+    says(&told, &[&format!("Key file located at {}", keys.display())]);
+    assert!(keys.exists());
+    assert_eq!(place.told("torchserve", &["--stop"], 0), STOPPED);
+    assert!(!keys.exists());
+}
+
+#[test]
 fn a_start_that_fails_says_why() {
     let place = Place::with_echo();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

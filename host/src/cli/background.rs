@@ -10,13 +10,21 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::process::ExitCode;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::cli::say;
+
+/// What became of a start.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It takes requests.
+    Serves,
+    /// It has ended before, with these last words.
+    Ended { said: String },
+}
 
 /// The hidden flag of the process in the background; its pid file follows.
 const DETACHED: &str = "--detached";
@@ -41,7 +49,7 @@ struct Written {
 }
 
 /// Starts this program again under the name that it was called by and with the same flags, and returns when it takes requests, or has failed to.
-pub(super) fn start(name: &str, pid_file: &Path) -> anyhow::Result<ExitCode> {
+pub(super) fn start(name: &str, pid_file: &Path) -> anyhow::Result<Outcome> {
     let log = log_file();
     let failed =
         || format!("can't write the log {}: name another folder with the variable {LOG_LOCATION}", log.display());
@@ -68,12 +76,11 @@ pub(super) fn start(name: &str, pid_file: &Path) -> anyhow::Result<ExitCode> {
             if line == STARTED {
                 say(STARTED);
                 say(&format!("It runs in the background as process {}; its log is {}", child.id(), log.display()));
-                return Ok(ExitCode::SUCCESS);
+                return Ok(Outcome::Serves);
             }
         }
         if ended.is_some() {
-            eprint!("{}", written.text);
-            return Ok(ExitCode::FAILURE);
+            return Ok(Outcome::Ended { said: written.text });
         }
         std::thread::sleep(LOOK);
     }

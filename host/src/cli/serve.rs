@@ -10,6 +10,7 @@ use clap::Args;
 use crate::app::App;
 use crate::app::Progress;
 use crate::cli::background;
+use crate::cli::background::Outcome;
 use crate::cli::pid_file;
 use crate::cli::pid_file::PidFile;
 use crate::cli::say;
@@ -112,7 +113,19 @@ pub(super) fn run(args: &ServeArgs, called: CalledAs) -> anyhow::Result<ExitCode
         anyhow::bail!("Missing mandatory parameter --model-store");
     }
     match pid_file {
-        Some(file) if background => background::start(called.name(), &file),
+        Some(file) if background => match background::start(called.name(), &file)? {
+            Outcome::Serves => {
+                if let Some(tokens) = &config.access.tokens {
+                    let keys = std::path::absolute(&tokens.key_file)?;
+                    say(&format!("Clients need a token. Key file located at {}", keys.display()));
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Outcome::Ended { said } => {
+                eprint!("{said}");
+                Ok(ExitCode::FAILURE)
+            }
+        },
         file => {
             warnings.extend(args.flags.without_effect());
             serve(args, config, &warnings, file.as_deref())

@@ -36,6 +36,9 @@ pub struct Setting {
     pub no_effect: Option<&'static str>,
 }
 
+/// Switches that the configuration doesn't keep, since they only say how it is read.
+const SWITCHES: [&str; 2] = ["enable_envvars_config", access::ENV_ALLOWED_URLS];
+
 /// In place of a secret.
 const MASK: &str = "***";
 
@@ -45,7 +48,8 @@ pub(super) fn shown(config: &ServerConfig, settings: &Settings) -> Vec<Setting> 
     let honoured = keys::honoured().map(|key| {
         let value = effective.iter().find(|(known, _)| *known == key).map(|(_, value)| value.clone());
         // What the configuration has no field for is shown as it was written.
-        let value = value.unwrap_or_else(|| one_line(settings.text(key).unwrap_or_default()));
+        let unset = if SWITCHES.contains(&key) { "false" } else { "" };
+        let value = value.unwrap_or_else(|| one_line(settings.text(key).unwrap_or(unset)));
         Setting { key: key.to_owned(), value, origin: settings.origin(key).cloned(), no_effect: None }
     });
     let in_vain = settings.iter().filter_map(|property| {
@@ -137,7 +141,7 @@ mod tests {
     use crate::config::Overrides;
 
     /// Those whose text is all there is to show.
-    const AS_WRITTEN: [&str; 4] = ["models", "model_snapshot", "enable_envvars_config", access::ENV_ALLOWED_URLS];
+    const AS_WRITTEN: [&str; 2] = ["models", "model_snapshot"];
 
     fn explain(text: &str) -> Explained {
         let folder = tempfile::tempdir().unwrap();
@@ -153,7 +157,7 @@ mod tests {
     #[test]
     fn each_key_that_counts_is_shown() {
         let values = values(&ServerConfig::default());
-        for key in keys::honoured().filter(|key| !AS_WRITTEN.contains(key)) {
+        for key in keys::honoured().filter(|key| !AS_WRITTEN.contains(key) && !SWITCHES.contains(key)) {
             assert!(
                 values.iter().any(|(shown, _)| *shown == key),
                 "{key} is shown nowhere: give it a line in values()"

@@ -130,7 +130,7 @@ impl ServerConfig {
             metrics_address: settings.address("metrics_address", default.metrics_address, 8082)?,
             model_store: path("model_store"),
             load_models: settings.list("load_models"),
-            plugins_path: settings.list("plugins_path").into_iter().map(PathBuf::from).collect(),
+            plugins_path: plugins(settings, warnings),
             default_workers_per_model: some_number("default_workers_per_model")?.filter(|workers| *workers > 0),
             default_response_timeout: settings.seconds("default_response_timeout", 120)?,
             default_startup_timeout: settings.seconds("default_startup_timeout", 120)?,
@@ -149,4 +149,21 @@ impl ServerConfig {
             autoscale: AutoscaleConfig::from_settings(settings)?,
         })
     }
+}
+
+/// TorchServe looks for plugins of its own under the same key.
+fn plugins(settings: &Settings, warnings: &mut Vec<String>) -> Vec<PathBuf> {
+    let (java, native): (Vec<_>, Vec<_>) = settings
+        .list("plugins_path")
+        .into_iter()
+        .map(PathBuf::from)
+        .partition(|path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jar")));
+    let origin = settings.origin("plugins_path").map(ToString::to_string).unwrap_or_default();
+    warnings.extend(java.iter().map(|path| {
+        format!(
+            "{origin}: {} has no effect: it is a plugin for TorchServe's JVM, and plugins here are shared libraries",
+            path.display()
+        )
+    }));
+    native
 }

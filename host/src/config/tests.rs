@@ -159,6 +159,7 @@ fn what_has_no_effect_is_told() {
         ("ts_open_inference_protocol=false", "is always answered, under /v2"),
         ("vmargs=-Xmx4g", "vmargs has no effect: it tunes TorchServe's JVM"),
         ("debug=false\nasync_logging=true", "line 2: async_logging has no effect: it tunes"),
+        ("plugins_path=/p,endpoint.jar", "line 1: endpoint.jar has no effect: it is a plugin for TorchServe's JVM"),
         ("blacklist_env_vars=.*SECRET.*", "see all of its environment; start the server without those"),
         ("keystore=k.p12", "put a proxy that ends it in front"),
         ("cors_allowed_origin=*", "let a proxy in front add them"),
