@@ -211,6 +211,9 @@ fn not_loaded(target: &Target, endpoint: &Endpoint) -> ProtocolError {
         EndpointState::Failed => {
             format!("Model \"{model}\" is not served. Describe it on the management address to see why.")
         }
+        EndpointState::Idle => {
+            format!("Model \"{model}\" has no worker. Please use scale workers API to add workers.")
+        }
         EndpointState::Loading | EndpointState::Ready => {
             format!("Model \"{model}\" is being loaded. Send the request again once /v2/models/{model}/ready is true.")
         }
