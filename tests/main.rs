@@ -13,11 +13,13 @@
 
 mod support;
 
+mod archiver;
 mod archives;
 mod batches;
 mod check;
 mod dev;
 mod faults;
+mod inference;
 mod layering;
 mod management;
 mod mass;
