@@ -142,7 +142,7 @@ pub(super) fn urgency(headers: &HeaderMap) -> Urgency {
 }
 
 /// The headers as handlers see them; one that isn't text is left out.
-pub(super) fn names_and_values(headers: &HeaderMap) -> Vec<(String, String)> {
+fn names_and_values(headers: &HeaderMap) -> Vec<(String, String)> {
     // With room for those that the server sets.
     let mut all = Vec::with_capacity(headers.len() + 2);
     for (name, value) in headers {
