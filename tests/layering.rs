@@ -26,7 +26,7 @@ const GROUND: &[&str] = &["config", "ids", "metrics", "telemetry"];
 const TOP: [&str; 4] = ["app", "cli", "main", "lib"];
 
 /// Crates, and the places in the repository that may use them; all others do without.
-const HOMES: [(&[&str], &[&str]); 16] = [
+const HOMES: [(&[&str], &[&str]); 17] = [
     (
         &["axum", "tower", "tower_http", "hyper", "http_body", "http_body_util", "multer"],
         &["host/src/http/", "host/src/app.rs"],
@@ -50,11 +50,20 @@ const HOMES: [(&[&str], &[&str]); 16] = [
     (&["zip", "tar", "flate2"], &["host/src/archive/", "host/src/model/state_dict/"]),
     (&["pytorch_reader", "safetensors"], &["host/src/model/state_dict/"]),
     (&["libc"], &["host/src/plugin/"]),
-    (&["rustix"], &["host/src/plugin/", "host/src/reload/file_system.rs", "host/src/cli/dev/build.rs"]),
+    (
+        &["rustix"],
+        &[
+            "host/src/plugin/",
+            "host/src/reload/file_system.rs",
+            "host/src/metrics/system.rs",
+            "host/src/cli/dev/build.rs",
+        ],
+    ),
     (&["cargo_metadata"], &["host/src/cli/dev/"]),
-    (&["serde_saphyr"], &["host/src/archive/model_config.rs"]),
+    (&["serde_saphyr"], &["host/src/archive/model_config.rs", "host/src/metrics/definitions.rs"]),
     (&["java_properties"], &["host/src/config/properties.rs"]),
-    (&["prometheus"], &["host/src/metrics/"]),
+    (&["prometheus", "sysinfo"], &["host/src/metrics/"]),
+    (&["nvml_wrapper"], &["host/src/metrics/gpu.rs"]),
     (&["clap"], &["host/src/cli/"]),
     (
         &["abi_stable"],

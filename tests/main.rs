@@ -20,6 +20,7 @@ mod dev;
 mod faults;
 mod layering;
 mod mass;
+mod metrics;
 mod mnist;
 mod new;
 mod no_torch;

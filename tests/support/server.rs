@@ -93,6 +93,13 @@ impl Setup {
         self
     }
 
+    /// A file beside `config.properties`; gives its path.
+    pub(crate) fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     /// What to load, where it isn't all that the store has.
     pub(crate) fn models(mut self, models: &str) -> Self {
         models.clone_into(&mut self.models);
@@ -169,7 +176,7 @@ impl Setup {
         fs::write(folder.join("config.properties"), &self.properties).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TS_") || name == "SCONCE_LOG" {
+            if name.to_string_lossy().starts_with("TS_") || name == "SCONCE_LOG" || name == "METRICS_LOCATION" {
                 command.env_remove(name);
             }
         }
@@ -220,7 +227,11 @@ impl Server {
 
     /// The text of the metrics.
     pub(crate) fn metrics(&self) -> Answer {
-        Sent::get().try_send(&self.agent, &format!("{}/metrics", self.metrics)).unwrap()
+        self.metrics_api("/metrics", &Sent::get())
+    }
+
+    pub(crate) fn metrics_api(&self, path: &str, request: &Sent) -> Answer {
+        request.try_send(&self.agent, &format!("{}{path}", self.metrics)).unwrap()
     }
 
     /// What the management API says of a model's default version.
@@ -269,6 +280,11 @@ impl Server {
 
     pub(crate) fn plugins(&self) -> PathBuf {
         self.folder.path().join("plugins")
+    }
+
+    /// Where it was started.
+    pub(crate) fn current_dir(&self) -> PathBuf {
+        self.folder.path().join("elsewhere")
     }
 
     /// Where it keeps its private copies.

@@ -11,6 +11,7 @@ pub(super) enum Treatment {
     Foreign,
 }
 
+use super::metrics;
 use super::swap;
 use Treatment::Foreign;
 use Treatment::Honoured;
@@ -41,6 +42,12 @@ const KEYS: &[(&str, Treatment)] = &[
     ("default_service_handler", Honoured),
     ("enable_metrics_api", Honoured),
     ("enable_envvars_config", Honoured),
+    (metrics::MODE, Honoured),
+    (metrics::DEFINITIONS, Honoured),
+    (metrics::AUTO_DETECT, Honoured),
+    (metrics::NO_SYSTEM, Honoured),
+    (metrics::SYSTEM_COMMAND, Honoured),
+    (metrics::SYSTEM_INTERVAL, Honoured),
     (WORK_DIR, Honoured),
     (swap::WATCH, Honoured),
     (swap::SETTLE, Honoured),
@@ -64,12 +71,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("service_envelope", NOT_YET),
     ("allowed_urls", NOT_YET),
     ("use_env_allowed_urls", OFF),
-    ("metrics_mode", NotYet { quiet: "prometheus" }),
-    ("metrics_config", NOT_YET),
-    ("model_metrics_auto_detect", OFF),
-    ("disable_system_metrics", NOT_YET),
-    ("system_metrics_cmd", NOT_YET),
-    ("metric_time_interval", NOT_YET),
     ("disable_token_authorization", ON),
     ("token_expiration_min", NOT_YET),
     ("enable_model_api", NOT_YET),
@@ -107,7 +108,8 @@ const KEYS: &[(&str, Treatment)] = &[
 ];
 
 /// Those that TorchServe never takes from the environment.
-const NOT_FROM_ENVIRONMENT: &[&str] = &["models", "plugins_path", "enable_envvars_config"];
+const NOT_FROM_ENVIRONMENT: &[&str] =
+    &["models", "plugins_path", "enable_envvars_config", metrics::SYSTEM_COMMAND, metrics::SYSTEM_INTERVAL];
 
 /// What becomes of a key; `None` for one that nobody knows.
 pub(super) fn treatment(key: &str) -> Option<Treatment> {

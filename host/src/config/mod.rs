@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod error;
+pub mod metrics;
 pub mod models;
 
 mod keys;
@@ -18,6 +19,8 @@ mod tests;
 
 pub use address::Address;
 pub use error::ConfigError;
+pub use metrics::MetricsConfig;
+pub use metrics::MetricsMode;
 pub use models::ModelDefaults;
 pub use server::ConfigSources;
 pub use server::Overrides;

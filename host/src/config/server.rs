@@ -11,6 +11,7 @@ use crate::config::error::ConfigError;
 use crate::config::error::Origin;
 use crate::config::keys;
 use crate::config::keys::Treatment;
+use crate::config::metrics::MetricsConfig;
 use crate::config::models;
 use crate::config::models::Models;
 use crate::config::properties;
@@ -52,6 +53,7 @@ pub struct ServerConfig {
     /// folder under the system's temporary folder.
     pub work_dir: Option<PathBuf>,
     pub swap: SwapConfig,
+    pub metrics: MetricsConfig,
 }
 
 /// Where the configuration comes from; nothing else is looked at.
@@ -107,6 +109,7 @@ impl Default for ServerConfig {
             enable_metrics_api: true,
             work_dir: None,
             swap: SwapConfig::default(),
+            metrics: MetricsConfig::default(),
         }
     }
 }
@@ -144,8 +147,9 @@ impl ServerConfig {
                 }
             }
         }
-        let config = Self { file: file.map(|(path, _)| path), ..Self::from_settings(&settings, &mut warnings)? };
-        Ok((config, warnings))
+        let config = Self::from_settings(&settings, &mut warnings)?;
+        let metrics = config.metrics.clone().located(&sources.environment);
+        Ok((Self { file: file.map(|(path, _)| path), metrics, ..config }, warnings))
     }
 
     fn from_settings(settings: &Settings, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
@@ -177,6 +181,7 @@ impl ServerConfig {
             enable_metrics_api: settings.switch("enable_metrics_api", true)?,
             work_dir: path(keys::WORK_DIR),
             swap: SwapConfig::from_settings(settings)?,
+            metrics: MetricsConfig::from_settings(settings, warnings)?,
         })
     }
 }

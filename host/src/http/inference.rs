@@ -20,6 +20,7 @@ use super::error::ApiError;
 use super::reply;
 use super::reply::RequestId;
 use super::types::Status;
+use crate::metrics::AskedVersion;
 use crate::serving::Request;
 
 /// Which model a path names.
@@ -78,7 +79,8 @@ async fn predict(
     headers.push(("explain".to_owned(), "False".to_owned()));
     let request =
         Request { id: head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(), headers, fields };
-    match endpoint.predict(request).await {
+    let asked = if version.is_some() { AskedVersion::Named } else { AskedVersion::Default };
+    match endpoint.predict(asked, request).await {
         Ok(answer) => reply::answer(answer),
         Err(error) => ApiError::serving(&error, name, version).into_response(),
     }

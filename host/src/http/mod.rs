@@ -14,9 +14,12 @@ mod types;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
+use axum::http::Response;
 use axum::middleware;
 use axum::routing::any;
+use tower::util::MapResponseLayer;
 
 use crate::serving::Registry;
 
@@ -67,11 +70,17 @@ pub fn router(apis: Apis, api: Api) -> Router {
 
 /// What holds for every port: the shapes of what isn't there, and the headers of every answer.
 fn finish(routes: Router<Api>, api: Api) -> Router {
+    let metrics = api.registry.metrics().clone();
+    let count = move |response: Response<Body>| {
+        metrics.responded(response.status().as_u16());
+        response
+    };
     routes
         .route("/", any(error::method_not_allowed))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(middleware::from_fn(reply::common_headers))
+        .layer(MapResponseLayer::new(count))
         // The inference routes read their body under a limit of their own, whose answer has the contract's form.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)

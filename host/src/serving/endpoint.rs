@@ -30,7 +30,8 @@ use super::worker::WorkerStatus;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
-use crate::metrics::Metrics;
+use crate::metrics::AskedVersion;
+use crate::metrics::ModelMetrics;
 
 #[derive(Debug)]
 pub struct Endpoint {
@@ -46,7 +47,7 @@ pub struct Endpoint {
     drained: Condvar,
     /// Held from the first step of a swap to its last: there is one at a time.
     swapping: Mutex<()>,
-    metrics: Metrics,
+    metrics: ModelMetrics,
 }
 
 #[derive(Debug)]
@@ -110,7 +111,7 @@ impl Endpoint {
         version: ModelVersion,
         source: Source,
         loaded_at_startup: bool,
-        metrics: Metrics,
+        metrics: ModelMetrics,
     ) -> Self {
         let queue = Arc::new(Queue::new(source.settings.queue_capacity));
         let settings = ArcSwap::new(Arc::clone(&source.settings));
@@ -140,12 +141,17 @@ impl Endpoint {
     /// Takes a request in and waits for its answer, for as long as the client does.
     ///
     /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
-    pub async fn predict(&self, request: Request) -> Result<handler_sdk::Answer, ServeError> {
+    pub async fn predict(&self, asked: AskedVersion, request: Request) -> Result<handler_sdk::Answer, ServeError> {
+        self.metrics.request_accepted(asked);
+        let answer = self.ask(asked, request).await;
+        answer.inspect_err(|error| self.metrics.request_failed(error.failure()))
+    }
+
+    async fn ask(&self, asked: AskedVersion, request: Request) -> Result<handler_sdk::Answer, ServeError> {
         let started = Instant::now();
         let (job, answer) = Job::new(request, self.settings.load().client_timeout);
         let deadline = job.deadline;
         self.queue.push(job)?;
-        self.metrics.request_accepted(&self.name, &self.version);
         let done = match deadline {
             Some(deadline) => {
                 tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| ServeError::Expired)?
@@ -155,8 +161,7 @@ impl Endpoint {
         // A worker that goes without a word drops its end.
         let Done { reply, queued } = done.map_err(|_| ServeError::WorkerDied)?;
         if reply.is_ok() {
-            let total = started.elapsed().as_micros();
-            self.metrics.request_answered(&self.name, &self.version, total, queued.as_micros());
+            self.metrics.request_answered(asked, started.elapsed(), queued);
         }
         reply
     }

@@ -5,6 +5,7 @@
 mod batcher;
 mod endpoint;
 mod error;
+mod exposition;
 mod generation;
 mod hand_over;
 mod job;

@@ -141,7 +141,8 @@ impl Registry {
         if versions.endpoints.contains_key(&version) {
             return Err(LoadError::AlreadyServed { name, version });
         }
-        let endpoint = Arc::new(Endpoint::new(name, version.clone(), source, model.at_startup, self.metrics().clone()));
+        let metrics = self.metrics().for_model(&name, &version);
+        let endpoint = Arc::new(Endpoint::new(name, version.clone(), source, model.at_startup, metrics));
         versions.endpoints.insert(version, Arc::clone(&endpoint));
         self.models.store(Arc::new(models));
         Ok(endpoint)

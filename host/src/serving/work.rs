@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
+use std::time::Duration;
 use std::time::Instant;
 
 use handler_sdk::Error as HandlerError;
@@ -35,20 +36,24 @@ pub(super) struct Work {
     shared: Arc<Shared>,
     /// `None` after a panic, until a fresh one is made.
     instance: Option<LibraryInstance>,
+    /// Time of the batch in hand that was spent in the handler's code.
+    in_handler: Duration,
 }
 
 // === impl Work ===
 
 impl Work {
     pub(super) fn new(plan: Arc<WorkerPlan>, library: Arc<Library>, shared: Arc<Shared>) -> Self {
-        Self { plan, library, shared, instance: None }
+        Self { plan, library, shared, instance: None, in_handler: Duration::ZERO }
     }
 
     /// Until its gate is shut, or its queue closed and empty.
     pub(super) fn run(&mut self, queue: &Queue, gate: &Gate, ready: &mpsc::Sender<Result<(), NotMade>>) {
+        let began = Instant::now();
         let made = self.make_instance();
         let is_made = made.is_ok();
         if is_made {
+            self.plan.metrics.worker_loaded(self.shared.number, began.elapsed());
             self.shared.set(WorkerState::Ready);
         }
         // Whoever started the worker may have stopped waiting; then the gate is shut too.
@@ -113,12 +118,16 @@ impl Work {
         let (requests, waiting): (Vec<Request>, Vec<_>) =
             jobs.into_iter().map(|job| (job.request, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
         *self.shared.lock() = Some(InHand { since: now, waiting });
+        self.plan.metrics.batch_taken(requests.len());
+        self.in_handler = Duration::ZERO;
         let replies = self.answer(&requests.iter().collect::<Vec<_>>());
         let Some(batch) = self.shared.lock().take() else {
             return false;
         };
         // Counted first: whoever has read an answer finds it counted.
         self.plan.tally.entry.answered(batch.waiting.len());
+        let ids = || requests.iter().map(|request| request.id.as_str());
+        self.plan.metrics.batch_computed(now.elapsed(), self.in_handler, ids);
         for (reply, (reply_to, queued)) in replies.into_iter().zip(batch.waiting) {
             reply_to.send(reply, queued);
         }
@@ -164,10 +173,12 @@ impl Work {
         }
         let instance =
             self.instance.as_mut().ok_or_else(|| HandlerError::new("there is no handler object; this is a bug"))?;
+        let began = Instant::now();
         let called = {
             let _mode = InferenceMode::enter();
             instance.handle(requests, &self.plan.services)
         };
+        self.in_handler += began.elapsed();
         match &called.1 {
             Err(CallError::Panicked(_)) => self.count_panic(),
             _ => self.plan.tally.entry.call_came_back(),

@@ -26,6 +26,7 @@ use super::work::Work;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
+use crate::metrics::ModelMetrics;
 use crate::plugin::Library;
 use crate::plugin::Services;
 use crate::plugin::clear_stack;
@@ -40,6 +41,7 @@ pub(super) struct WorkerPlan {
     pub(super) handler: String,
     pub(super) context: ContextInfo,
     pub(super) services: Services,
+    pub(super) metrics: ModelMetrics,
     pub(super) policy: BatchPolicy,
     /// How long one call may take before its worker is replaced.
     pub(super) response_timeout: Duration,
