@@ -31,6 +31,7 @@ use crate::config::WatchConfig;
 use crate::http;
 use crate::http::Api;
 use crate::http::Apis;
+use crate::http::Tokens;
 use crate::metrics::Metrics;
 use crate::metrics::SystemMetrics;
 use crate::model::Accelerators;
@@ -45,6 +46,7 @@ use crate::reload::Reloader;
 use crate::serving::Endpoint;
 use crate::serving::Loader;
 use crate::serving::NewModel;
+use crate::serving::Origin;
 use crate::serving::Registry;
 
 /// A server that is configured and has no port yet.
@@ -127,10 +129,12 @@ impl App {
         let mut signals = Signals::new()?;
         // The ports first: with one that is taken, nothing else needs to begin. Clients wait at them until the models are registered.
         let ports = self.bind(&mut tell).await?;
+        // Only who has the ports writes the key file: it may be that of a server that runs.
+        let tokens = self.tokens()?;
         let watching = self.watching()?;
         let endpoints = self.register_startup_models()?;
         let (ended, end) = watch::channel(false);
-        let servers: Vec<_> = ports.into_iter().map(|port| self.serve(port, end.clone())).collect();
+        let servers: Vec<_> = ports.into_iter().map(|port| self.serve(port, tokens.as_ref(), end.clone())).collect();
         self.on_a_thread("load", move |registry| registry.load_all(&endpoints))?;
         self.on_a_thread("watchdog", Registry::watch)?;
         let _measuring = self.measure_the_machine()?;
@@ -154,6 +158,22 @@ impl App {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// The keys that clients need; they last until this is dropped.
+    fn tokens(&self) -> anyhow::Result<Option<Tokens>> {
+        let Some(config) = &self.config.access.tokens else { return Ok(None) };
+        let tokens = Tokens::start(config).with_context(|| {
+            format!(
+                "can't write the tokens to {}: start in a folder that can be written, or with --disable-token-auth",
+                config.key_file.display()
+            )
+        })?;
+        tracing::info!(
+            "clients need a token, sent as `Authorization: Bearer KEY`. Key file located at {}. Start with --disable-token-auth to ask nobody",
+            tokens.file().display()
+        );
+        Ok(Some(tokens))
     }
 
     /// What there is to watch; `None` where the operator wants none of it.
@@ -206,7 +226,7 @@ impl App {
             let package = path.and_then(|path| Package::open(&path, self.work_dir.path()));
             let registered = package.map_err(Into::into).and_then(|package| {
                 let url = url.clone();
-                self.registry.register(NewModel { name, url, package: Arc::new(package), at_startup: true })
+                self.registry.register(NewModel { name, url, package: Arc::new(package), origin: Origin::Startup })
             });
             match registered {
                 Ok(endpoint) => endpoints.push(endpoint),
@@ -247,8 +267,18 @@ impl App {
     }
 
     /// Answers at a port until `end` says so.
-    fn serve(&self, port: Port, mut end: watch::Receiver<bool>) -> JoinHandle<std::io::Result<()>> {
-        let api = Api { registry: Arc::clone(&self.registry), max_request_size: self.config.max_request_size };
+    fn serve(
+        &self,
+        port: Port,
+        tokens: Option<&Tokens>,
+        mut end: watch::Receiver<bool>,
+    ) -> JoinHandle<std::io::Result<()>> {
+        let api = Api {
+            registry: Arc::clone(&self.registry),
+            model_api: self.config.access.enable_model_api,
+            max_request_size: self.config.max_request_size,
+            tokens: tokens.map(Tokens::ring),
+        };
         // A path with a slash at its end is the same path.
         let routes = NormalizePathLayer::trim_trailing_slash().layer(http::router(port.apis, api));
         // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.

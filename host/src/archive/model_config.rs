@@ -8,6 +8,7 @@ use serde_json::Map;
 use serde_json::Value;
 
 use crate::archive::error::ArchiveError;
+use crate::archive::signature::Declared;
 
 /// A model's config file: the whole of it for the handler, the known keys for the server.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,8 @@ pub struct ModelConfig {
     /// Always an object; what a handler sees.
     pub value: Value,
     pub settings: ModelSettings,
+    /// The tensors that the model takes and gives.
+    pub declared: Declared,
     /// One sentence for each known key whose value was ignored, and why.
     pub warnings: Vec<String>,
 }
@@ -31,6 +34,8 @@ pub struct ModelSettings {
     pub device_type: Option<DeviceType>,
     pub device_ids: Option<Vec<u32>>,
     pub job_queue_size: Option<usize>,
+    /// Whether a request is taken in only for a worker that is idle.
+    pub use_job_ticket: bool,
     /// After this time in the queue a job is dropped: its client has gone.
     pub client_timeout: Option<Duration>,
     /// How long a model whose workers die is started again.
@@ -51,7 +56,6 @@ const NOT_HONOURED: &[&str] = &[
     "parallelType",
     "parallelLevel",
     "torchrun",
-    "useJobTicket",
     "continuousBatching",
     "sequenceBatching",
     "sequenceMaxIdleMSec",
@@ -122,6 +126,7 @@ impl ModelConfig {
             device_type: reader.device_type("deviceType"),
             device_ids: reader.device_ids("deviceIds"),
             job_queue_size: reader.count("jobQueueSize").filter(|n| *n > 0),
+            use_job_ticket: reader.switch("useJobTicket").unwrap_or(false),
             client_timeout: reader
                 .count("clientTimeoutInMills")
                 .filter(|n| *n > 0)
@@ -129,8 +134,9 @@ impl ModelConfig {
             max_retry_timeout: reader.seconds("maxRetryTimeoutInSec"),
         };
         reader.not_honoured();
-        let warnings = reader.warnings;
-        Self { value: Value::Object(keys), settings, warnings }
+        let mut warnings = reader.warnings;
+        let declared = Declared::read(&keys, &mut warnings);
+        Self { value: Value::Object(keys), settings, declared, warnings }
     }
 }
 
@@ -165,6 +171,14 @@ impl Reader<'_> {
     fn seconds(&mut self, key: &str) -> Option<Duration> {
         let seconds = self.count(key).filter(|n| *n > 0)?;
         Some(Duration::from_secs(seconds as u64))
+    }
+
+    fn switch(&mut self, key: &str) -> Option<bool> {
+        let value = self.keys.get(key)?;
+        if !value.is_boolean() {
+            self.ignored(key, value, "true or false");
+        }
+        value.as_bool()
     }
 
     fn device_type(&mut self, key: &str) -> Option<DeviceType> {

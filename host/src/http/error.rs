@@ -9,9 +9,13 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 
 use super::reply;
+use crate::serving::LoadError;
 use crate::serving::LookupError;
+use crate::serving::RegisterError;
+use crate::serving::ScaleError;
 use crate::serving::ServeError;
 use crate::serving::SwapError;
+use crate::serving::UnregisterError;
 
 /// An error as a client reads it: status, TorchServe's name for its kind, and a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,7 @@ struct Form<'a> {
 
 const BAD_REQUEST: &str = "BadRequestException";
 const INTERNAL: &str = "InternalServerException";
+const MODEL_NOT_FOUND: &str = "ModelNotFoundException";
 const TIMEOUT: &str = "RequestTimeoutException";
 const UNAVAILABLE: &str = "ServiceUnavailableException";
 
@@ -45,6 +50,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message)
     }
 
+    /// TorchServe's status for a wrong or missing token.
+    pub(super) fn invalid_key(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidKeyException", message)
+    }
+
     /// Of a request to one model; `version` as the client named it.
     pub(super) fn serving(error: &ServeError, name: &str, version: Option<&str>) -> Self {
         let unavailable = |message: String| Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message);
@@ -56,6 +66,9 @@ impl ApiError {
             ),
             ServeError::QueueFull { capacity } => unavailable(format!(
                 "{model} has no worker to serve inference request: all {capacity} places of its queue are taken. Send the request again later, or raise jobQueueSize or the number of workers."
+            )),
+            ServeError::NoTicket => unavailable(format!(
+                "{model} has no worker to serve inference request: all of them are busy, and useJobTicket lets nobody wait. Send the request again later, or raise the number of workers."
             )),
             ServeError::NoWorker => unavailable(format!(
                 "{model} has no worker to serve inference request. Please use scale workers API to add workers. \
@@ -70,6 +83,7 @@ impl ApiError {
                 "Worker died. {model}'s handler took longer than responseTimeout ({} s), and another worker takes its place.",
                 limit.as_secs_f64()
             )),
+            ServeError::Unregistered => LookupError::Model { name: name.to_owned() }.into(),
             ServeError::WorkerDied => Self::internal("Worker died."),
             ServeError::OutOfResources(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, INTERNAL, "Out of resources"),
             ServeError::Handler(error) => {
@@ -80,6 +94,23 @@ impl ApiError {
         }
     }
 
+    /// Of a model whose workers can't be started; `reason` for the operator.
+    pub(super) fn no_workers(name: &str, version: Option<&str>, reason: &str) -> Self {
+        // A device without memory is told apart by the words of libtorch's error: it has no other mark.
+        let is_out_of_memory = ["out of memory", "can't allocate memory"].iter().any(|words| reason.contains(words));
+        let status = match is_out_of_memory {
+            true => StatusCode::INSUFFICIENT_STORAGE,
+            false => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let version = version.unwrap_or("null");
+        Self::new(status, INTERNAL, format!("Failed to start workers for model {name} version: {version}: {reason}"))
+    }
+
+    /// The same with other words.
+    pub(super) fn worded(self, message: String) -> Self {
+        Self { message, ..self }
+    }
+
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self { status, kind, message: message.into() }
     }
@@ -88,7 +119,7 @@ impl ApiError {
 impl From<LookupError> for ApiError {
     fn from(error: LookupError) -> Self {
         let kind = match error {
-            LookupError::Model { .. } => "ModelNotFoundException",
+            LookupError::Model { .. } => MODEL_NOT_FOUND,
             LookupError::Version { .. } => "ModelVersionNotFoundException",
         };
         Self::new(StatusCode::NOT_FOUND, kind, error.to_string())
@@ -107,10 +138,50 @@ impl From<SwapError> for ApiError {
         match error {
             SwapError::Lookup(error) => error.into(),
             SwapError::Refused { .. } => Self::new(StatusCode::CONFLICT, "SwapRefusedException", error.to_string()),
+            SwapError::NoWorkers { .. } => Self::new(StatusCode::CONFLICT, "NoWorkersException", error.to_string()),
             SwapError::NothingBefore { .. } => {
                 Self::new(StatusCode::CONFLICT, "NoGenerationBeforeException", error.to_string())
             }
         }
+    }
+}
+
+impl From<RegisterError> for ApiError {
+    fn from(error: RegisterError) -> Self {
+        let (status, kind) = match &error {
+            RegisterError::Runtime(_) => (StatusCode::BAD_REQUEST, BAD_REQUEST),
+            RegisterError::NoStore => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
+            RegisterError::NoName => (StatusCode::BAD_REQUEST, "InvalidModelException"),
+            RegisterError::Load(LoadError::AlreadyServed { name, version }) => {
+                let message = format!("Model version {version} is already registered for model {name}");
+                return Self::new(StatusCode::CONFLICT, "ConflictStatusException", message);
+            }
+            RegisterError::Load(LoadError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
+            RegisterError::Load(LoadError::Archive(_)) => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
+            RegisterError::Load(_) => (StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+        };
+        Self::new(status, kind, error.to_string())
+    }
+}
+
+impl From<ScaleError> for ApiError {
+    fn from(error: ScaleError) -> Self {
+        match error {
+            ScaleError::Lookup(error) => error.into(),
+            ScaleError::MaxBelowMin => Self::bad_request(error.to_string()),
+            ScaleError::Failed(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<UnregisterError> for ApiError {
+    fn from(error: UnregisterError) -> Self {
+        let (status, kind) = match error {
+            UnregisterError::Lookup(error) => return error.into(),
+            UnregisterError::IsDefault { .. } => (StatusCode::FORBIDDEN, "InvalidModelVersionException"),
+            UnregisterError::TimedOut { .. } => (StatusCode::REQUEST_TIMEOUT, TIMEOUT),
+        };
+        Self::new(status, kind, error.to_string())
     }
 }
 
@@ -143,6 +214,7 @@ mod tests {
         for (error, status, kind, text) in [
             (ServeError::ShuttingDown, 503, UNAVAILABLE, "shutting down"),
             (ServeError::QueueFull { capacity: 7 }, 503, UNAVAILABLE, "all 7 places"),
+            (ServeError::NoTicket, 503, UNAVAILABLE, "useJobTicket"),
             (ServeError::NoWorker, 503, UNAVAILABLE, "Model \"m\" Version 2 has no worker to serve inference request."),
             (ServeError::Expired, 504, TIMEOUT, "clientTimeoutInMills"),
             (ServeError::TimedOut { limit: Duration::from_secs(1) }, 500, INTERNAL, "Worker died."),

@@ -22,6 +22,8 @@ use super::reply::RequestId;
 use super::types::Status;
 use crate::metrics::AskedVersion;
 use crate::serving::Request;
+use crate::serving::Urgency;
+use crate::serving::Verb;
 
 /// Which model a path names.
 #[derive(Debug, Deserialize)]
@@ -77,13 +79,24 @@ async fn predict(
     let mut headers = names_and_values(&head.headers);
     headers.push(("url_path".to_owned(), target.rest.clone().unwrap_or_default()));
     headers.push(("explain".to_owned(), "False".to_owned()));
-    let request =
-        Request { id: head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(), headers, fields };
+    let request = Request {
+        verb: Verb::Predict,
+        id: head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+        headers,
+        fields,
+    };
     let asked = if version.is_some() { AskedVersion::Named } else { AskedVersion::Default };
-    match endpoint.predict(asked, request).await {
+    match endpoint.predict(request, urgency(&head.headers), asked).await {
         Ok(answer) => reply::answer(answer),
         Err(error) => ApiError::serving(&error, name, version).into_response(),
     }
+}
+
+/// What the header `priority` says, in the form of RFC 9218: `u=0` for the most urgent to `u=7`.
+fn urgency(headers: &HeaderMap) -> Urgency {
+    let value = headers.get("priority").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let number = value.split(',').find_map(|item| item.trim().strip_prefix("u=")?.parse().ok());
+    number.map_or_else(Urgency::default, Urgency::new)
 }
 
 /// The headers as handlers see them; one that isn't text is left out.

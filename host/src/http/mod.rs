@@ -7,8 +7,12 @@ mod error;
 mod exposition;
 mod generations;
 mod inference;
+mod key_ring;
 mod management;
+mod parameters;
+mod registration;
 mod reply;
+mod tokens;
 mod types;
 
 use std::sync::Arc;
@@ -21,14 +25,21 @@ use axum::middleware;
 use axum::routing::any;
 use tower::util::MapResponseLayer;
 
+pub use key_ring::Ring;
+pub use key_ring::Tokens;
+
 use crate::serving::Registry;
 
 /// What every route can reach.
 #[derive(Debug, Clone)]
 pub struct Api {
     pub registry: Arc<Registry>,
+    /// Whether models may be registered and unregistered.
+    pub model_api: bool,
     /// The largest body that is taken, in bytes.
     pub max_request_size: usize,
+    /// `None`: nobody is asked for a token.
+    pub tokens: Option<Arc<Ring>>,
 }
 
 /// Which APIs an address has.
@@ -60,25 +71,30 @@ pub fn router(apis: Apis, api: Api) -> Router {
         routes = routes.merge(inference::routes());
     }
     if apis.management {
-        routes = routes.merge(management::routes()).merge(generations::routes());
+        routes = routes.merge(management::routes()).merge(registration::routes()).merge(generations::routes());
     }
     if apis.metrics {
         routes = routes.merge(exposition::routes());
     }
-    finish(routes, api)
+    finish(routes, apis, api)
 }
 
 /// What holds for every port: the shapes of what isn't there, and the headers of every answer.
-fn finish(routes: Router<Api>, api: Api) -> Router {
+fn finish(routes: Router<Api>, apis: Apis, api: Api) -> Router {
     let metrics = api.registry.metrics().clone();
     let count = move |response: Response<Body>| {
         metrics.responded(response.status().as_u16());
         response
     };
-    routes
+    let mut routes = routes
         .route("/", any(error::method_not_allowed))
         .fallback(error::not_found)
-        .method_not_allowed_fallback(error::method_not_allowed)
+        .method_not_allowed_fallback(error::method_not_allowed);
+    if let Some(ring) = &api.tokens {
+        let door = tokens::Door { ring: Arc::clone(ring), apis };
+        routes = routes.layer(middleware::from_fn_with_state(door, tokens::check));
+    }
+    routes
         .layer(middleware::from_fn(reply::common_headers))
         .layer(MapResponseLayer::new(count))
         // The inference routes read their body under a limit of their own, whose answer has the contract's form.

@@ -18,6 +18,8 @@ use super::system::resident_memory;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     QueueFull,
+    /// No worker was idle, and the model takes requests only for one that is.
+    NoTicket,
     NoWorker,
     /// Its client doesn't wait any more.
     Expired,
@@ -28,6 +30,8 @@ pub enum Failure {
     /// The handler's own error.
     Handler,
     OutOfResources,
+    /// The model was taken out meanwhile.
+    Unregistered,
 }
 
 /// The metrics of our own.
@@ -126,8 +130,9 @@ impl Own {
 // === impl Failure ===
 
 impl Failure {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::QueueFull,
+        Self::NoTicket,
         Self::NoWorker,
         Self::Expired,
         Self::TimedOut,
@@ -135,11 +140,13 @@ impl Failure {
         Self::ShuttingDown,
         Self::Handler,
         Self::OutOfResources,
+        Self::Unregistered,
     ];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
+            Self::NoTicket => "no_ticket",
             Self::NoWorker => "no_worker",
             Self::Expired => "expired",
             Self::TimedOut => "timed_out",
@@ -147,6 +154,7 @@ impl Failure {
             Self::ShuttingDown => "shutting_down",
             Self::Handler => "handler",
             Self::OutOfResources => "out_of_resources",
+            Self::Unregistered => "unregistered",
         }
     }
 }

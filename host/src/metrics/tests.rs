@@ -124,7 +124,7 @@ fn requests_and_batches_are_counted() {
     model.request_accepted(AskedVersion::Named);
     model.request_accepted(AskedVersion::Named);
     model.request_answered(AskedVersion::Named, millis(30), millis(10));
-    model.request_failed(Failure::QueueFull);
+    Failure::ALL.iter().enumerate().for_each(|(times, cause)| (0..times).for_each(|_| model.request_failed(*cause)));
     model.batch_taken(3);
     model.batch_computed(millis(8), millis(5), || ["a"].into_iter());
     model.worker_loaded(1, millis(7));
@@ -155,8 +155,10 @@ fn requests_and_batches_are_counted() {
         ("sconce_batch_size_sum", &own, 3.0),
         ("sconce_request_seconds_sum", &own, 0.03),
         ("sconce_queue_seconds_sum", &own, 0.01),
-        ("sconce_requests_failed_total", &["cause=\"queue_full\""], 1.0),
-        ("sconce_requests_failed_total", &["cause=\"expired\""], 0.0),
+        ("sconce_requests_failed_total", &["cause=\"queue_full\""], 0.0),
+        ("sconce_requests_failed_total", &["cause=\"no_ticket\""], 1.0),
+        ("sconce_requests_failed_total", &["cause=\"expired\""], 3.0),
+        ("sconce_requests_failed_total", &["cause=\"unregistered\""], 9.0),
     ] {
         assert_eq!(value(&text, name, labels), Some(expected), "{name} {labels:?}: {text}");
     }

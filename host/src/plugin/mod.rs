@@ -38,6 +38,7 @@ pub use note::LibraryFile;
 pub use own_threads::own_thread;
 pub use request::Field;
 pub use request::Request;
+pub use request::Verb;
 pub use residue::Residue;
 pub use residue::clear_stack;
 pub use services::ModelSource;

@@ -6,15 +6,28 @@ use bytes::Bytes;
 use handler_sdk::abi::raw::RawField;
 use handler_sdk::abi::raw::RawPair;
 use handler_sdk::abi::raw::RawRequest;
+use handler_sdk::abi::raw::RawVerb;
 
 /// What a client sent, decoded from its protocol and not yet understood.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
+    pub verb: Verb,
     /// A UUID, also sent back to the client.
     pub id: String,
     /// Header names in small letters.
     pub headers: Vec<(String, String)>,
     pub fields: Vec<Field>,
+}
+
+/// What is asked of a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verb {
+    #[default]
+    Predict,
+    /// Why it predicts what it predicts.
+    Explain,
+    /// What it says of itself.
+    Describe,
 }
 
 /// One named part of a request.
@@ -26,14 +39,14 @@ pub struct Field {
     pub bytes: Bytes,
 }
 
-// === impl Request ===
-
 /// A request's pieces in the boundary's form, borrowed.
 pub(super) struct View<'a> {
     id: &'a str,
     headers: Vec<RawPair<'a>>,
     fields: Vec<RawField<'a>>,
 }
+
+// === impl Request ===
 
 impl Request {
     pub(super) fn view(&self) -> View<'_> {
@@ -56,6 +69,20 @@ impl Request {
         }
     }
 }
+
+// === impl Verb ===
+
+impl Verb {
+    pub(super) fn raw(self) -> RawVerb {
+        match self {
+            Self::Predict => RawVerb::PREDICT,
+            Self::Explain => RawVerb::EXPLAIN,
+            Self::Describe => RawVerb::DESCRIBE,
+        }
+    }
+}
+
+// === impl View ===
 
 impl View<'_> {
     pub(super) fn raw(&self) -> RawRequest<'_> {

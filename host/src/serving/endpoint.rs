@@ -5,6 +5,7 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
@@ -12,18 +13,24 @@ use arc_swap::ArcSwap;
 
 use super::EndpointSettings;
 use super::Generation;
-use super::LoadError;
 use super::QueueStatus;
 use super::Request;
+use super::Scale;
 use super::ServeError;
 use super::Served;
+use super::Urgency;
+use super::Verb;
+use super::job::Answered;
 use super::job::Done;
 use super::job::Job;
+use super::job::Reply;
+use super::job::Task;
 use super::queue::Queue;
 use super::record::Entry;
 use super::record::GenerationRecord;
 use super::record::GenerationState;
 use super::record::History;
+use super::settings::Asked;
 use super::source::Build;
 use super::source::Source;
 use super::worker::WorkerStatus;
@@ -39,35 +46,39 @@ pub struct Endpoint {
     version: ModelVersion,
     loaded_at_startup: bool,
     registered: SystemTime,
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
     /// How the current generation is served; read by every request.
-    settings: ArcSwap<EndpointSettings>,
+    pub(super) settings: ArcSwap<EndpointSettings>,
+    /// `None` where no client has asked for anything.
+    asked: Mutex<Option<Asked>>,
     state: Mutex<State>,
     /// A generation has answered all it had.
-    drained: Condvar,
+    pub(super) drained: Condvar,
     /// Held from the first step of a swap to its last: there is one at a time.
     swapping: Mutex<()>,
     metrics: ModelMetrics,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+pub(super) struct State {
+    pub(super) phase: Phase,
     /// The generation that has the queue; it stays in place when it is given up, until another takes over.
-    current: Option<Arc<Generation>>,
+    pub(super) current: Option<Arc<Generation>>,
     /// What `current` is made from, or what it will be.
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
     /// An archive that came later and misses its library: it is tried again when a library comes.
-    wanted: Option<Arc<Source>>,
+    pub(super) wanted: Option<Arc<Source>>,
     /// What has served before, the latest last, kept for a rollback.
-    before: Vec<Build>,
+    pub(super) before: Vec<Build>,
     /// Generations that finish what they have in hand.
-    retiring: usize,
-    history: History,
+    pub(super) retiring: usize,
+    pub(super) history: History,
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
+    /// No worker is wanted, and requests are refused.
+    Idle,
     /// Requests wait in the queue.
     Loading,
     Ready,
@@ -79,12 +90,11 @@ enum Phase {
     Closed,
 }
 
-/// How many of the generations before are kept for a rollback: each keeps its archive's files and its library's on disk.
-const KEPT_FOR_ROLLBACK: usize = 3;
-
 /// Whether an endpoint is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointState {
+    /// It has no workers, since nobody wants any.
+    Idle,
     Loading,
     Ready,
     Failed,
@@ -110,13 +120,18 @@ impl Endpoint {
         name: ModelName,
         version: ModelVersion,
         source: Source,
+        asked: Option<Asked>,
         loaded_at_startup: bool,
         metrics: ModelMetrics,
     ) -> Self {
-        let queue = Arc::new(Queue::new(source.settings.queue_capacity));
+        let queue = Arc::new(Queue::new(source.settings.queue));
         let settings = ArcSwap::new(Arc::clone(&source.settings));
+        let is_idle = source.settings.scale.is_none();
+        if is_idle {
+            queue.close(ServeError::NoWorker);
+        }
         let state = State {
-            phase: Phase::Loading,
+            phase: if is_idle { Phase::Idle } else { Phase::Loading },
             current: None,
             source: Arc::new(source),
             wanted: None,
@@ -131,6 +146,7 @@ impl Endpoint {
             registered: SystemTime::now(),
             queue,
             settings,
+            asked: Mutex::new(asked),
             state: Mutex::new(state),
             drained: Condvar::new(),
             swapping: Mutex::default(),
@@ -141,15 +157,43 @@ impl Endpoint {
     /// Takes a request in and waits for its answer, for as long as the client does.
     ///
     /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
-    pub async fn predict(&self, asked: AskedVersion, request: Request) -> Result<handler_sdk::Answer, ServeError> {
-        self.metrics.request_accepted(asked);
-        let answer = self.ask(asked, request).await;
-        answer.inspect_err(|error| self.metrics.request_failed(error.failure()))
+    pub async fn predict(
+        &self,
+        request: Request,
+        urgency: Urgency,
+        asked: AskedVersion,
+    ) -> Result<handler_sdk::Answer, ServeError> {
+        match self.ask(request, urgency, asked).await? {
+            Answered::ByHandler(answer) => Ok(answer),
+            // The worker has mistaken the task.
+            Answered::ByModel(_) => Err(ServeError::WorkerDied),
+        }
     }
 
-    async fn ask(&self, asked: AskedVersion, request: Request) -> Result<handler_sdk::Answer, ServeError> {
-        let started = Instant::now();
-        let (job, answer) = Job::new(request, self.settings.load().client_timeout);
+    /// Puts a task into the queue and waits for what comes of it.
+    pub(super) async fn ask(&self, task: impl Into<Task>, urgency: Urgency, asked: AskedVersion) -> Reply {
+        let task = task.into();
+        // What a handler says of itself is no inference.
+        if task.request().is_some_and(|request| request.verb == Verb::Describe) {
+            return Ok(self.wait_for(task, urgency).await?.0);
+        }
+        let began = Instant::now();
+        self.metrics.request_accepted(asked);
+        match self.wait_for(task, urgency).await {
+            Ok((answer, queued)) => {
+                self.metrics.request_answered(asked, began.elapsed(), queued);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.metrics.request_failed(error.failure());
+                Err(error)
+            }
+        }
+    }
+
+    /// The answer, with the time that its task was in the queue.
+    async fn wait_for(&self, task: Task, urgency: Urgency) -> Result<(Answered, Duration), ServeError> {
+        let (job, answer) = Job::new(task, urgency, self.settings.load().client_timeout);
         let deadline = job.deadline;
         self.queue.push(job)?;
         let done = match deadline {
@@ -160,10 +204,7 @@ impl Endpoint {
         };
         // A worker that goes without a word drops its end.
         let Done { reply, queued } = done.map_err(|_| ServeError::WorkerDied)?;
-        if reply.is_ok() {
-            self.metrics.request_answered(asked, started.elapsed(), queued);
-        }
-        reply
+        Ok((reply?, queued))
     }
 
     pub fn name(&self) -> &ModelName {
@@ -193,14 +234,15 @@ impl Endpoint {
         self.settings.load_full()
     }
 
-    /// The runtime that the manifest names: `python`, `python3` or `LSP`.
+    /// The runtime that a client asked for, or the manifest names: `python`, `python3` or `LSP`.
     pub fn runtime(&self) -> &'static str {
-        self.source().package.manifest.runtime.as_str()
+        self.source().runtime.as_str()
     }
 
     pub fn status(&self) -> EndpointStatus {
         let state = self.lock();
         let (name, error) = match &state.phase {
+            Phase::Idle => (EndpointState::Idle, None),
             Phase::Loading => (EndpointState::Loading, None),
             Phase::Ready => (EndpointState::Ready, None),
             Phase::Failed { reason, .. } => (EndpointState::Failed, Some(reason.clone())),
@@ -238,7 +280,7 @@ impl Endpoint {
     pub fn is_healthy(&self) -> bool {
         let state = self.lock();
         match &state.phase {
-            Phase::Loading | Phase::Ready => true,
+            Phase::Idle | Phase::Loading | Phase::Ready => true,
             Phase::Failed { since, .. } => since.elapsed() < state.source.settings.max_retry_timeout,
             Phase::Closed => false,
         }
@@ -294,6 +336,34 @@ impl Endpoint {
         self.lock().before.last().cloned()
     }
 
+    /// Whether no worker is wanted.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.lock().phase, Phase::Idle)
+    }
+
+    /// What a client has asked for.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many workers a generation that is made from this source has.
+    pub(super) fn scale(&self, source: &Source) -> Scale {
+        self.asked().and_then(|asked| asked.scale).unwrap_or(source.settings.scale)
+    }
+
+    /// A client wants so many workers, whatever is swapped from now on.
+    pub(super) fn ask_for(&self, scale: Scale) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.get_or_insert_default().scale = Some(scale);
+        let settings = self.settings();
+        self.settings.store(Arc::new(EndpointSettings { scale, ..(*settings).clone() }));
+    }
+
+    /// The generation that has served last, whether it takes requests now or not.
+    pub(super) fn current(&self) -> Option<Arc<Generation>> {
+        self.lock().current.clone()
+    }
+
     pub(super) fn queue(&self) -> Arc<Queue> {
         Arc::clone(&self.queue)
     }
@@ -308,88 +378,7 @@ impl Endpoint {
         self.lock().history.push(entry);
     }
 
-    /// The queue is the generation's from now on, and the one that had it is returned to be retired; refused where the endpoint was closed meanwhile.
-    pub(super) fn publish(&self, generation: Arc<Generation>) -> Result<Option<Arc<Generation>>, LoadError> {
-        let mut state = self.lock();
-        if matches!(state.phase, Phase::Closed) {
-            return Err(LoadError::Closed);
-        }
-        let old = state.current.take();
-        generation.take_over(old.as_deref());
-        generation.entry().write(|record| {
-            record.state = GenerationState::Serving;
-            record.published = Some(SystemTime::now());
-        });
-        if generation.entry().trigger().goes_back() {
-            state.before.pop();
-        } else if let Some(old) = &old {
-            state.before.push(old.build().clone());
-            let surplus = state.before.len().saturating_sub(KEPT_FOR_ROLLBACK);
-            state.before.drain(..surplus);
-        }
-        if let Some(old) = &old {
-            old.entry().write(|record| record.state = GenerationState::Draining);
-            state.retiring += 1;
-        }
-        state.source = Arc::clone(&generation.build().source);
-        state.wanted = None;
-        self.settings.store(Arc::clone(&state.source.settings));
-        state.current = Some(generation);
-        state.phase = Phase::Ready;
-        Ok(old)
-    }
-
-    /// The generation that [`publish`](Self::publish) gave back has answered all it had.
-    pub(super) fn drained(&self) {
-        self.lock().retiring -= 1;
-        self.drained.notify_all();
-    }
-
-    /// Nobody will serve; what waits, and whatever still comes, is told so.
-    pub(super) fn fail(&self, reason: String) {
-        let mut state = self.lock();
-        if !matches!(state.phase, Phase::Closed) {
-            // One that fails again has failed since the first time.
-            let since = match state.phase {
-                Phase::Failed { since, .. } => since,
-                _ => Instant::now(),
-            };
-            state.phase = Phase::Failed { reason, since };
-            self.queue.refuse_all(&ServeError::NoWorker);
-        }
-    }
-
-    /// Answers for handlers that hang, and replaces workers that are gone.
-    pub(super) fn look_after_workers(&self, now: Instant) {
-        let Some(generation) = self.serving() else { return };
-        if let Err(reason) = generation.look_after_workers(now) {
-            let is_current = self.serving().is_some_and(|serving| Arc::ptr_eq(&serving, &generation));
-            if is_current {
-                tracing::error!(model = %self.name, version = %self.version, "model no longer served: {reason}");
-                self.fail(reason);
-            }
-        }
-    }
-
-    /// Takes no further requests, answers those it has, then ends its workers. Blocks until that is done.
-    pub(super) fn close(&self) {
-        self.queue.close(ServeError::ShuttingDown);
-        let generation = {
-            let mut state = self.lock();
-            state.phase = Phase::Closed;
-            state.current.clone()
-        };
-        if let Some(generation) = generation {
-            generation.finish();
-        }
-        self.queue.refuse_all(&ServeError::ShuttingDown);
-        let mut state = self.lock();
-        while state.retiring > 0 {
-            state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

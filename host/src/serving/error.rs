@@ -20,6 +20,8 @@ pub enum ServeError {
     ShuttingDown,
     #[error("all {capacity} places of the queue are taken")]
     QueueFull { capacity: usize },
+    #[error("no worker is idle, and the model takes requests only for one that is")]
+    NoTicket,
     #[error("the model has no worker")]
     NoWorker,
     #[error("the request waited longer than its client does")]
@@ -32,6 +34,8 @@ pub enum ServeError {
     OutOfResources(HandlerError),
     #[error("the worker ended without an answer")]
     WorkerDied,
+    #[error("the model was taken out meanwhile")]
+    Unregistered,
 }
 
 /// Why a name leads to no endpoint.
@@ -50,8 +54,47 @@ pub enum SwapError {
     Lookup(#[from] LookupError),
     #[error("generation {generation} is refused: {error}")]
     Refused { generation: GenerationId, error: LoadError },
+    #[error(
+        "version {version} of model {name} has no workers, so there is nothing to swap: scale it up, which takes what lies on disk then"
+    )]
+    NoWorkers { name: ModelName, version: ModelVersion },
     #[error("version {version} of model {name} has no generation before this one that it could go back to")]
     NothingBefore { name: ModelName, version: ModelVersion },
+}
+
+/// Why a client's model isn't taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error("Invalid RuntimeType value: {0}")]
+    Runtime(String),
+    #[error("Model store has not been configured.")]
+    NoStore,
+    #[error("Model name is not defined.")]
+    NoName,
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// Why the number of workers isn't another now.
+#[derive(Debug, thiserror::Error)]
+pub enum ScaleError {
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    #[error("max_worker cannot be less than min_worker.")]
+    MaxBelowMin,
+    #[error("{0}")]
+    Failed(LoadError),
+}
+
+/// Why a version can't be taken out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnregisterError {
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    #[error("Cannot remove default version for model {name}")]
+    IsDefault { name: ModelName },
+    #[error("Timed out while cleaning resources: {name}")]
+    TimedOut { name: ModelName },
 }
 
 /// Why a model can't be served.
@@ -113,6 +156,8 @@ impl ServeError {
             Self::Handler(_) => Failure::Handler,
             Self::OutOfResources(_) => Failure::OutOfResources,
             Self::WorkerDied => Failure::WorkerDied,
+            Self::NoTicket => Failure::NoTicket,
+            Self::Unregistered => Failure::Unregistered,
         }
     }
 }

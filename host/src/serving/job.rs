@@ -6,21 +6,45 @@ use std::time::Instant;
 use handler_sdk::Answer;
 use tokio::sync::oneshot;
 
+use super::ModelCall;
+use super::NamedTensor;
 use super::Request;
 use super::ServeError;
+use super::Verb;
 
-/// The answer to one request, with the time it waited in the queue.
-pub(super) type Reply = Result<Answer, ServeError>;
+/// What came of one job.
+pub(super) type Reply = Result<Answered, ServeError>;
+
+/// What is asked of a worker.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// An answer of the handler.
+    Handler(Request),
+    /// What the model gives, without the handler.
+    Model(ModelCall),
+}
+
+/// The answer to a task of either kind.
+#[derive(Debug)]
+pub(super) enum Answered {
+    ByHandler(Answer),
+    ByModel(Vec<NamedTensor>),
+}
 
 /// A request with its own way back.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) request: Request,
+    pub(super) task: Task,
     pub(super) arrived: Instant,
     /// Past this instant nobody wants the answer any more.
     pub(super) deadline: Option<Instant>,
+    pub(super) urgency: Urgency,
     pub(super) reply: ReplyTo,
 }
+
+/// How soon a request wants to be served, as RFC 9218 has it: from 0, before all others, to 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Urgency(u8);
 
 /// Where the one reply of a job goes.
 #[derive(Debug)]
@@ -38,16 +62,29 @@ pub(super) struct Done {
 
 impl Job {
     /// A job, and the end at which its reply comes out.
-    pub(super) fn new(request: Request, limit: Option<Duration>) -> (Self, oneshot::Receiver<Done>) {
+    pub(super) fn new(
+        task: impl Into<Task>,
+        urgency: Urgency,
+        limit: Option<Duration>,
+    ) -> (Self, oneshot::Receiver<Done>) {
         let (sender, receiver) = oneshot::channel();
         let arrived = Instant::now();
         let job = Self {
-            request,
+            task: task.into(),
             arrived,
             deadline: limit.and_then(|limit| arrived.checked_add(limit)),
+            urgency,
             reply: ReplyTo(sender),
         };
         (job, receiver)
+    }
+
+    /// Whether both may be answered in one call of the handler. A call of the model goes alone.
+    pub(super) fn goes_with(&self, other: &Self) -> bool {
+        match (&self.task, &other.task) {
+            (Task::Handler(one), Task::Handler(other)) => one.verb == other.verb && one.verb != Verb::Describe,
+            _ => false,
+        }
     }
 
     /// Whether the client has gone.
@@ -63,6 +100,45 @@ impl Job {
     pub(super) fn refuse(self, error: ServeError) {
         let queued = self.arrived.elapsed();
         self.reply.send(Err(error), queued);
+    }
+}
+
+// === impl Task ===
+
+impl Task {
+    /// What the handler is asked.
+    pub(super) fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Handler(request) => Some(request),
+            Self::Model(_) => None,
+        }
+    }
+}
+
+impl From<Request> for Task {
+    fn from(request: Request) -> Self {
+        Self::Handler(request)
+    }
+}
+
+impl From<ModelCall> for Task {
+    fn from(call: ModelCall) -> Self {
+        Self::Model(call)
+    }
+}
+
+// === impl Urgency ===
+
+impl Urgency {
+    /// Any number beyond 7 counts as 7.
+    pub fn new(number: u8) -> Self {
+        Self(number.min(7))
+    }
+}
+
+impl Default for Urgency {
+    fn default() -> Self {
+        Self(3)
     }
 }
 

@@ -2,19 +2,26 @@
 //!
 //! The layer knows no HTTP, no file watching and no libtorch; whoever calls it speaks in requests and names.
 
+mod autoscale;
 mod batcher;
+mod crew;
 mod endpoint;
 mod error;
 mod exposition;
 mod generation;
 mod hand_over;
+mod infer;
 mod job;
+mod life;
 mod loader;
+mod model_call;
 mod queue;
 mod record;
+mod registration;
 mod registry;
 mod served;
 mod settings;
+mod signature;
 mod source;
 mod swap;
 mod verbs;
@@ -27,10 +34,18 @@ pub use endpoint::EndpointState;
 pub use endpoint::EndpointStatus;
 pub use error::LoadError;
 pub use error::LookupError;
+pub use error::RegisterError;
+pub use error::ScaleError;
 pub use error::ServeError;
 pub use error::SwapError;
+pub use error::UnregisterError;
 pub use generation::Generation;
+pub use infer::Answerer;
+pub use job::Urgency;
 pub use loader::Loader;
+pub use model_call::ModelCall;
+pub use model_call::NamedTensor;
+pub use queue::QueueLimits;
 pub use queue::QueueStatus;
 pub use record::CodeRecord;
 pub use record::GenerationRecord;
@@ -38,15 +53,26 @@ pub use record::GenerationState;
 pub use record::ModelRecord;
 pub use record::Step;
 pub use record::Trigger;
+pub use registration::Registration;
 pub use registry::NewModel;
+pub use registry::Origin;
 pub use registry::Registry;
 pub use served::Served;
+pub use settings::Asked;
 pub use settings::EndpointSettings;
+pub use settings::Scale;
+pub use signature::KnownTensor;
+pub use signature::Signature;
 pub use swap::Swapped;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
 
-// Callers make the first two and read the third; their place is beside the boundary that they are about.
+// How the Open Inference Protocol and archives call a tensor's elements.
+pub use crate::archive::datatype;
+pub use crate::archive::datatype_name;
+
+// Callers make all but the residue, which they read; their place is beside the boundary that they are about.
 pub use crate::plugin::Field;
 pub use crate::plugin::Request;
 pub use crate::plugin::Residue;
+pub use crate::plugin::Verb;

@@ -1,4 +1,4 @@
-//! The requests that wait for one endpoint: bounded, first come first served.
+//! The requests that wait for one endpoint: bounded, the most urgent first, and among equals the first that came.
 //!
 //! The queue belongs to the endpoint, not to a generation: when workers are replaced, nothing that waits is touched.
 
@@ -27,10 +27,31 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct State {
+    /// By urgency, then by arrival.
     jobs: VecDeque<Job>,
-    capacity: usize,
+    limits: QueueLimits,
+    /// Workers that wait for a job.
+    idle: usize,
     /// What is said to every further job.
     refusing: Option<ServeError>,
+}
+
+/// What a queue takes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// The most jobs that wait.
+    pub capacity: usize,
+    /// Whether a job is taken in only for a worker that waits for it.
+    pub tickets: bool,
+}
+
+/// What a worker is called away for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Summons {
+    /// To be run while its gate isn't open.
+    Errand,
+    /// It is to end, whatever its gate is.
+    Leave,
 }
 
 /// Whether the workers of a generation take batches; changed only by the queue that they take from, which wakes them.
@@ -58,13 +79,15 @@ const SHUT: u8 = 2;
 pub struct QueueStatus {
     pub remaining: usize,
     pub waiting: usize,
+    /// Workers that wait for a request.
+    pub idle: usize,
 }
 
 // === impl Queue ===
 
 impl Queue {
-    pub(super) fn new(capacity: usize) -> Self {
-        let state = State { jobs: VecDeque::new(), capacity, refusing: None };
+    pub(super) fn new(limits: QueueLimits) -> Self {
+        let state = State { jobs: VecDeque::new(), limits, idle: 0, refusing: None };
         Self { state: Mutex::new(state), changed: Condvar::new(), turned: Condvar::new() }
     }
 
@@ -74,28 +97,36 @@ impl Queue {
         if let Some(error) = &state.refusing {
             return Err(error.clone());
         }
-        if state.jobs.len() >= state.capacity {
+        if state.is_full() {
             // Places that nobody waits for any more are free.
             state.drop_unwanted(Instant::now());
         }
-        if state.jobs.len() >= state.capacity {
-            return Err(ServeError::QueueFull { capacity: state.capacity });
+        if state.is_full() {
+            let capacity = state.limits.capacity;
+            return Err(if state.limits.tickets { ServeError::NoTicket } else { ServeError::QueueFull { capacity } });
         }
-        state.jobs.push_back(job);
+        let place = state.jobs.partition_point(|other| other.urgency <= job.urgency);
+        state.jobs.insert(place, job);
         drop(state);
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Waits for a batch, or for an errand while the gate isn't open. The end comes once the gate is shut, or once the queue refuses further jobs and is empty.
+    /// Waits for a batch, or for a summons. The end comes once the gate is shut, or once the queue refuses further jobs and is empty.
     ///
     /// What nobody waits for any more is left out: jobs whose client has gone are dropped, those past their deadline answered so.
-    pub(super) fn take(&self, policy: BatchPolicy, gate: &Gate, has_errand: impl Fn() -> bool) -> Taken {
+    pub(super) fn take(&self, policy: BatchPolicy, gate: &Gate, summons: impl Fn() -> Option<Summons>) -> Taken {
         let mut state = self.lock();
         loop {
+            let summons = summons();
             match gate.0.load(Ordering::Acquire) {
                 SHUT => return Taken::End,
-                NOT_YET | PAUSED if has_errand() => return Taken::Errand,
+                _ if summons == Some(Summons::Leave) => {
+                    // What woke it may have been a job.
+                    self.changed.notify_one();
+                    return Taken::End;
+                }
+                NOT_YET | PAUSED if summons.is_some() => return Taken::Errand,
                 NOT_YET | PAUSED => {
                     state = self.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
                     continue;
@@ -106,11 +137,15 @@ impl Queue {
             let now = Instant::now();
             state.drop_unwanted(now);
             let oldest = state.jobs.front().map(|job| job.arrived);
-            let decision = match policy.decide(now, state.jobs.len(), oldest) {
-                // Nothing more will come to wait for.
-                Decision::WaitUntil(_) if closed => Decision::Take(state.jobs.len()),
+            let alike = state.alike(policy.size);
+            let decision = match policy.decide(now, alike, oldest) {
+                // Nothing more will come to wait for, or it would have to wait behind one that can't go along.
+                Decision::WaitUntil(_) if closed || alike < state.jobs.len() || state.leads_alone() => {
+                    Decision::Take(alike)
+                }
                 decision => decision,
             };
+            state.idle += usize::from(!matches!(decision, Decision::Take(_)));
             state = match decision {
                 Decision::Take(count) => {
                     let jobs = state.jobs.drain(..count).collect();
@@ -119,13 +154,17 @@ impl Queue {
                     }
                     return Taken::Batch(jobs);
                 }
-                Decision::Wait if closed => return Taken::End,
+                Decision::Wait if closed => {
+                    state.idle -= 1;
+                    return Taken::End;
+                }
                 Decision::Wait => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Decision::WaitUntil(end) => {
                     let waited = self.changed.wait_timeout(state, end - now);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+            state.idle -= 1;
         }
     }
 
@@ -147,13 +186,13 @@ impl Queue {
     /// The one step in which the queue changes hands: who waits behind the first gate ends, who waits behind the second begins.
     ///
     /// What waits is untouched; a queue that refused jobs takes them again.
-    pub(super) fn hand_over(&self, from: Option<&Gate>, to: &Gate, capacity: usize) {
+    pub(super) fn hand_over(&self, from: Option<&Gate>, to: &Gate, limits: QueueLimits) {
         let mut state = self.lock();
         if let Some(from) = from {
             from.0.store(SHUT, Ordering::Release);
         }
         to.0.store(OPEN, Ordering::Release);
-        state.capacity = capacity;
+        state.limits = limits;
         state.refusing = None;
         self.wake();
     }
@@ -165,7 +204,7 @@ impl Queue {
         self.wake();
     }
 
-    /// Lets the workers look for errands.
+    /// Lets the workers look whether they are summoned.
     pub(super) fn wake_workers(&self) {
         // Under the lock, as a turn of a gate.
         let _state = self.lock();
@@ -197,7 +236,7 @@ impl Queue {
     pub(super) fn status(&self) -> QueueStatus {
         let state = self.lock();
         let waiting = state.jobs.len();
-        QueueStatus { remaining: state.capacity.saturating_sub(waiting), waiting }
+        QueueStatus { remaining: state.limits.capacity.saturating_sub(waiting), waiting, idle: state.idle }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -205,7 +244,26 @@ impl Queue {
     }
 }
 
+// === impl State ===
+
 impl State {
+    fn is_full(&self) -> bool {
+        let waiting = self.jobs.len();
+        waiting >= self.limits.capacity || (self.limits.tickets && waiting >= self.idle)
+    }
+
+    /// How many jobs at the head can go into one batch, at most `size`.
+    fn alike(&self, size: usize) -> usize {
+        let Some(first) = self.jobs.front() else { return 0 };
+        let others = self.jobs.iter().skip(1).take(size.saturating_sub(1));
+        1 + others.take_while(|job| first.goes_with(job)).count()
+    }
+
+    /// Whether the job at the head can't share a batch with any other.
+    fn leads_alone(&self) -> bool {
+        self.jobs.front().is_some_and(|job| !job.goes_with(job))
+    }
+
     fn drop_unwanted(&mut self, now: Instant) {
         if !self.jobs.iter().any(|job| job.is_abandoned() || job.is_expired(now)) {
             return;
@@ -226,16 +284,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::serving::ModelCall;
     use crate::serving::Request;
+    use crate::serving::Urgency;
+    use crate::serving::Verb;
+    use crate::serving::job::Task;
 
     const ONE: BatchPolicy = BatchPolicy { size: 1, delay: Duration::ZERO };
+    const NINE: QueueLimits = QueueLimits { capacity: 9, tickets: false };
 
     fn job(limit: Option<Duration>) -> (Job, tokio::sync::oneshot::Receiver<crate::serving::job::Done>) {
-        Job::new(Request::default(), limit)
+        Job::new(Request::default(), Urgency::default(), limit)
     }
 
     fn take(queue: &Queue, policy: BatchPolicy, gate: &Gate) -> Option<usize> {
-        match queue.take(policy, gate, || false) {
+        match queue.take(policy, gate, || None) {
             Taken::Batch(jobs) => Some(jobs.len()),
             Taken::Errand => panic!("there is no errand"),
             Taken::End => None,
@@ -250,7 +313,7 @@ mod tests {
 
     #[test]
     fn nothing_is_taken_before_the_gate_opens() {
-        let queue = Arc::new(Queue::new(9));
+        let queue = Arc::new(Queue::new(NINE));
         let gate = Arc::new(Gate::default());
         let (waiting, _reply) = job(None);
         queue.push(waiting).unwrap();
@@ -265,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_failed_endpoint_lets_nobody_wait() {
-        let queue = Queue::new(9);
+        let queue = Queue::new(NINE);
         let (waiting, mut reply) = job(None);
         queue.push(waiting).unwrap();
         queue.refuse_all(&ServeError::NoWorker);
@@ -275,17 +338,17 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_at_once() {
-        let queue = Queue::new(1);
+        let queue = Queue::new(QueueLimits { capacity: 1, ..NINE });
         let (first, _first_reply) = job(None);
         let (second, _second_reply) = job(None);
         queue.push(first).unwrap();
         assert_eq!(queue.push(second), Err(ServeError::QueueFull { capacity: 1 }));
-        assert_eq!(queue.status(), QueueStatus { remaining: 0, waiting: 1 });
+        assert_eq!(queue.status(), QueueStatus { remaining: 0, waiting: 1, idle: 0 });
     }
 
     #[test]
     fn a_closed_queue_serves_what_it_has() {
-        let queue = Queue::new(9);
+        let queue = Queue::new(NINE);
         let (first, _reply) = job(None);
         queue.push(first).unwrap();
         queue.close(ServeError::ShuttingDown);
@@ -298,7 +361,7 @@ mod tests {
 
     #[test]
     fn the_unwanted_is_not_computed() {
-        let queue = Queue::new(9);
+        let queue = Queue::new(NINE);
         let (gone, reply) = job(None);
         drop(reply);
         let (expired, mut expired_reply) = job(Some(Duration::ZERO));
@@ -313,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_stopped_worker_leaves_the_jobs_to_the_next() {
-        let queue = Arc::new(Queue::new(9));
+        let queue = Arc::new(Queue::new(NINE));
         let gate = Arc::new(Gate::default());
         let worker = {
             let (queue, gate) = (Arc::clone(&queue), Arc::clone(&gate));
@@ -328,14 +391,14 @@ mod tests {
 
     #[test]
     fn the_queue_changes_hands_in_one_step() {
-        let queue = Arc::new(Queue::new(9));
+        let queue = Arc::new(Queue::new(NINE));
         let (old, new) = (Arc::new(open(&queue)), Arc::new(Gate::default()));
         let worker = |gate: &Arc<Gate>| {
             let (queue, gate) = (Arc::clone(&queue), Arc::clone(gate));
             std::thread::spawn(move || take(&queue, ONE, &gate))
         };
         let (of_old, of_new) = (worker(&old), worker(&new));
-        queue.hand_over(Some(&old), &new, 1);
+        queue.hand_over(Some(&old), &new, QueueLimits { capacity: 1, ..NINE });
         assert_eq!(of_old.join().unwrap(), None);
         let (first, _reply) = job(None);
         queue.push(first).unwrap();
@@ -345,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_job_wakes_one_who_may_take_it() {
-        let queue = Arc::new(Queue::new(9));
+        let queue = Arc::new(Queue::new(NINE));
         let closed: Vec<_> = (0..3).map(|_| Arc::new(Gate::default())).collect();
         let start = |gate: &Arc<Gate>, queue: &Arc<Queue>| {
             let (queue, gate) = (Arc::clone(queue), Arc::clone(gate));
@@ -372,10 +435,10 @@ mod tests {
 
     #[test]
     fn a_queue_that_refused_takes_jobs_from_the_next_generation_on() {
-        let queue = Queue::new(9);
+        let queue = Queue::new(NINE);
         queue.refuse_all(&ServeError::NoWorker);
         let gate = Gate::default();
-        queue.hand_over(None, &gate, 9);
+        queue.hand_over(None, &gate, NINE);
         let (waiting, _reply) = job(None);
         queue.push(waiting).unwrap();
         assert_eq!(take(&queue, ONE, &gate).unwrap(), 1);
@@ -383,16 +446,86 @@ mod tests {
 
     #[test]
     fn an_errand_is_run_while_no_batch_is_taken() {
-        let queue = Queue::new(9);
+        let queue = Queue::new(NINE);
         let (waiting, _reply) = job(None);
         queue.push(waiting).unwrap();
         let gate = Gate::default();
-        assert!(matches!(queue.take(ONE, &gate, || true), Taken::Errand));
+        assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Errand)), Taken::Errand));
         queue.open_gate(&gate);
-        assert!(matches!(queue.take(ONE, &gate, || true), Taken::Batch(_)));
+        assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Errand)), Taken::Batch(_)));
         queue.pause_gate(&gate);
-        assert!(matches!(queue.take(ONE, &gate, || true), Taken::Errand));
+        assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Errand)), Taken::Errand));
         queue.shut_gate(&gate);
-        assert!(matches!(queue.take(ONE, &gate, || true), Taken::End));
+        assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Errand)), Taken::End));
+    }
+
+    #[test]
+    fn a_summoned_worker_leaves_and_the_others_go_on() {
+        let queue = Queue::new(NINE);
+        let (waiting, _reply) = job(None);
+        queue.push(waiting).unwrap();
+        let gate = open(&queue);
+        assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Leave)), Taken::End));
+        assert_eq!(take(&queue, ONE, &gate), Some(1));
+    }
+
+    #[test]
+    fn the_most_urgent_goes_first_and_equals_in_their_order() {
+        let queue = Queue::new(NINE);
+        let mut replies = Vec::new();
+        for (id, urgency) in [("a", 3), ("b", 5), ("c", 3), ("d", 0), ("e", 9)] {
+            let request = Request { id: id.to_owned(), ..Request::default() };
+            let (job, reply) = Job::new(request, Urgency::new(urgency), None);
+            queue.push(job).unwrap();
+            replies.push(reply);
+        }
+        let all = BatchPolicy { size: 9, delay: Duration::ZERO };
+        let Taken::Batch(jobs) = queue.take(all, &open(&queue), || None) else { panic!("there are jobs") };
+        let order: String = jobs.iter().map(|job| job.task.request().unwrap().id.as_str()).collect();
+        assert_eq!(order, "dacbe");
+    }
+
+    #[test]
+    fn requests_of_different_kinds_never_share_a_batch() {
+        let queue = Queue::new(NINE);
+        let mut replies = Vec::new();
+        let verb = |verb| Task::from(Request { verb, ..Request::default() });
+        for task in [
+            verb(Verb::Predict),
+            verb(Verb::Predict),
+            verb(Verb::Explain),
+            verb(Verb::Describe),
+            verb(Verb::Describe),
+            ModelCall::default().into(),
+            ModelCall::default().into(),
+            verb(Verb::Predict),
+        ] {
+            let (job, reply) = Job::new(task, Urgency::default(), None);
+            queue.push(job).unwrap();
+            replies.push(reply);
+        }
+        queue.close(ServeError::ShuttingDown);
+        let gate = open(&queue);
+        let patient = BatchPolicy { size: 8, delay: Duration::from_secs(3600) };
+        let sizes: Vec<_> = std::iter::from_fn(|| take(&queue, patient, &gate)).collect();
+        assert_eq!(sizes, [2, 1, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn with_tickets_a_job_is_taken_in_only_for_an_idle_worker() {
+        let queue = Arc::new(Queue::new(QueueLimits { tickets: true, ..NINE }));
+        assert_eq!(queue.push(job(None).0), Err(ServeError::NoTicket));
+        let gate = Arc::new(open(&queue));
+        let worker = {
+            let (queue, gate) = (Arc::clone(&queue), Arc::clone(&gate));
+            std::thread::spawn(move || take(&queue, ONE, &gate))
+        };
+        while queue.status().idle == 0 {
+            std::thread::yield_now();
+        }
+        let (accepted, _reply) = job(None);
+        queue.push(accepted).unwrap();
+        assert_eq!(worker.join().unwrap(), Some(1));
+        assert_eq!(queue.push(job(None).0), Err(ServeError::NoTicket));
     }
 }

@@ -10,13 +10,16 @@ use handler_sdk::Error as HandlerError;
 use handler_sdk::abi::instance::CallError;
 use handler_sdk::abi::instance::Outcome;
 
+use super::ModelCall;
 use super::Request;
 use super::ServeError;
 use super::WorkerState;
 use super::hand_over::Errand;
 use super::hand_over::HandlerState;
+use super::job::Answered;
 use super::job::Job;
 use super::job::Reply;
+use super::job::Task;
 use super::loader::Alarm;
 use super::queue::Gate;
 use super::queue::Queue;
@@ -60,7 +63,7 @@ impl Work {
         let _ = ready.send(made);
         if is_made {
             loop {
-                match queue.take(self.plan.policy, gate, || self.shared.errand().is_some()) {
+                match queue.take(self.plan.policy, gate, || self.shared.summons()) {
                     Taken::Batch(jobs) => {
                         if !self.serve(jobs) {
                             return;
@@ -115,23 +118,54 @@ impl Work {
     /// Answers a batch; `false` where the watchdog has answered it, so that this worker has been replaced.
     fn serve(&mut self, jobs: Vec<Job>) -> bool {
         let now = Instant::now();
-        let (requests, waiting): (Vec<Request>, Vec<_>) =
-            jobs.into_iter().map(|job| (job.request, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
+        let (tasks, waiting): (Vec<Task>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.task, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
         *self.shared.lock() = Some(InHand { since: now, waiting });
-        self.plan.metrics.batch_taken(requests.len());
+        self.plan.metrics.batch_taken(tasks.len());
         self.in_handler = Duration::ZERO;
-        let replies = self.answer(&requests.iter().collect::<Vec<_>>());
+        // A call of the model comes alone.
+        let replies = match &tasks[..] {
+            [Task::Model(call)] => {
+                let reply = self.call_model(call);
+                self.in_handler = now.elapsed();
+                vec![reply]
+            }
+            _ => self.answer(&tasks.iter().filter_map(Task::request).collect::<Vec<_>>()),
+        };
         let Some(batch) = self.shared.lock().take() else {
             return false;
         };
         // Counted first: whoever has read an answer finds it counted.
         self.plan.tally.entry.answered(batch.waiting.len());
-        let ids = || requests.iter().map(|request| request.id.as_str());
+        let ids = || tasks.iter().filter_map(Task::request).map(|request| request.id.as_str());
         self.plan.metrics.batch_computed(now.elapsed(), self.in_handler, ids);
         for (reply, (reply_to, queued)) in replies.into_iter().zip(batch.waiting) {
             reply_to.send(reply, queued);
         }
         true
+    }
+
+    /// Calls the model without the handler, whose object isn't touched.
+    fn call_model(&self, call: &ModelCall) -> Reply {
+        let plan = &self.plan;
+        let _mode = InferenceMode::enter();
+        let signature = plan.signature.as_ref().ok_or_else(|| {
+            HandlerError::bad_request(
+                "the model that serves now can't be called without its handler: send the request again",
+            )
+        });
+        match signature.and_then(|signature| call.run(signature, &plan.services)) {
+            Ok(outputs) => Ok(Answered::ByModel(outputs)),
+            Err(error) => {
+                if error.status() >= 500 {
+                    tracing::error!(
+                        model = %plan.model, version = %plan.version, generation = %plan.generation, worker = self.shared.number,
+                        %error, "the model failed"
+                    );
+                }
+                Err(classify(error))
+            }
+        }
     }
 
     /// One reply for each request. Where a call of several fails as a whole, each is tried alone, so that only the culprit fails.
@@ -151,7 +185,7 @@ impl Work {
                     %error, "no fresh handler object could be made; the next batch tries again"
                 );
                 let error = HandlerError::new(error.log_text());
-                return vec![Err(ServeError::Handler(error)); requests.len()];
+                return requests.iter().map(|_| Err(ServeError::Handler(error.clone()))).collect();
             }
         };
         let failure = result.err().map(|error| self.take_failure(error, requests.len()));
@@ -159,7 +193,9 @@ impl Work {
             .into_iter()
             .zip(requests)
             .flat_map(|(outcome, &request)| match (outcome, &failure) {
-                (Some(outcome), _) => vec![outcome.map_err(|error| self.request_failed(request, error))],
+                (Some(outcome), _) => {
+                    vec![outcome.map(Answered::ByHandler).map_err(|error| self.request_failed(request, error))]
+                }
                 (None, Some(_)) if requests.len() > 1 => self.answer(&[request]),
                 (None, Some(error)) => vec![Err(classify(error.clone()))],
                 (None, None) => vec![Err(ServeError::WorkerDied)],
@@ -176,7 +212,7 @@ impl Work {
         let began = Instant::now();
         let called = {
             let _mode = InferenceMode::enter();
-            instance.handle(requests, &self.plan.services)
+            instance.handle(requests, &self.plan.services, &NoPieces)
         };
         self.in_handler += began.elapsed();
         match &called.1 {
@@ -249,13 +285,27 @@ impl Work {
 
 /// A device without memory is told apart by the words of libtorch's error: it has no other mark.
 fn classify(error: HandlerError) -> ServeError {
-    let text = error.log_text();
     // What the handler worded for the client stands as it is.
-    if error.is_worded() {
-        ServeError::Handler(error)
-    } else if text.contains("CUDA") || text.contains("out of memory") || text.contains("can't allocate memory") {
+    if !error.is_worded() && is_out_of_resources(error.log_text()) {
         ServeError::OutOfResources(error)
     } else {
         ServeError::Handler(error)
+    }
+}
+
+pub(super) fn is_out_of_resources(text: &str) -> bool {
+    ["CUDA", "out of memory", "can't allocate memory"].iter().any(|words| text.contains(words))
+}
+
+/// Until answers leave piece by piece.
+struct NoPieces;
+
+impl handler_sdk::abi::instance::Clients for NoPieces {
+    fn send(&self, _: usize, _: handler_sdk::Answer) -> bool {
+        false
+    }
+
+    fn want(&self, _: usize) -> bool {
+        true
     }
 }

@@ -16,12 +16,14 @@ use handler_sdk::ContextInfo;
 use handler_sdk::Error as HandlerError;
 
 use super::ServeError;
+use super::Signature;
 use super::batcher::BatchPolicy;
 use super::hand_over::Errand;
 use super::job::ReplyTo;
 use super::loader::Tally;
 use super::queue::Gate;
 use super::queue::Queue;
+use super::queue::Summons;
 use super::work::Work;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
@@ -40,6 +42,8 @@ pub(super) struct WorkerPlan {
     pub(super) generation: GenerationId,
     pub(super) handler: String,
     pub(super) context: ContextInfo,
+    /// How the model is called without the handler; `None` where it can't be called.
+    pub(super) signature: Option<Signature>,
     pub(super) services: Services,
     pub(super) metrics: ModelMetrics,
     pub(super) policy: BatchPolicy,
@@ -80,6 +84,7 @@ pub(super) struct Shared {
     /// The batch or errand in hand; whoever takes it out answers it, the worker itself or the watchdog.
     in_hand: Mutex<Option<InHand>>,
     errand: Mutex<Option<Errand>>,
+    is_leaving: AtomicBool,
     pub(super) hands_over_state: AtomicBool,
 }
 
@@ -113,6 +118,7 @@ impl Worker {
             state: AtomicU8::new(WorkerState::Loading as u8),
             in_hand: Mutex::default(),
             errand: Mutex::default(),
+            is_leaving: AtomicBool::new(false),
             hands_over_state: AtomicBool::new(false),
         });
         let name = format!("{}-{number}", plan.model);
@@ -143,6 +149,11 @@ impl Worker {
     /// Leaves an errand for the worker, in place of one that it hasn't begun.
     pub(super) fn send(&self, errand: Errand) {
         *self.shared.errand() = Some(errand);
+    }
+
+    /// Lets it end after the batch it has in hand; the queue's workers are to be woken for that.
+    pub(super) fn dismiss(&self) {
+        self.shared.is_leaving.store(true, Ordering::Release);
     }
 
     /// Answers for a worker whose call has taken too long; from then on it counts as stuck.
@@ -208,7 +219,8 @@ impl Worker {
 
     /// Whether it serves, or is about to.
     pub(super) fn is_at_work(&self) -> bool {
-        !self.thread.is_finished() && matches!(self.shared.state(), WorkerState::Loading | WorkerState::Ready)
+        let serves = matches!(self.shared.state(), WorkerState::Loading | WorkerState::Ready);
+        serves && !self.thread.is_finished() && !self.shared.is_leaving.load(Ordering::Acquire)
     }
 
     /// Whether the thread has ended, so that it can be joined.
@@ -237,6 +249,13 @@ impl Shared {
             .into_iter()
             .find(|&known| known as u8 == state)
             .unwrap_or(WorkerState::Ended)
+    }
+
+    pub(super) fn summons(&self) -> Option<Summons> {
+        if self.is_leaving.load(Ordering::Acquire) {
+            return Some(Summons::Leave);
+        }
+        self.errand().is_some().then_some(Summons::Errand)
     }
 
     /// Takes the errand in hand, where there is one; whoever takes it out of there has done with it, the worker itself or who gives it up.
