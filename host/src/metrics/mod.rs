@@ -31,6 +31,7 @@ pub use own::Failure;
 pub use server::Metrics;
 pub use swaps::SwapMetrics;
 pub use system::SystemMetrics;
+pub use system::resident_memory;
 
 /// Of what is counted for a version of a model.
 const MODEL_LABELS: [&str; 2] = ["model_name", "model_version"];

@@ -119,8 +119,8 @@ impl Share {
     }
 }
 
-/// The memory of this process that is in RAM, in bytes.
-pub(super) fn resident_memory() -> u64 {
+/// The memory of this process that is in RAM, in bytes; workers are threads of it, and share it all.
+pub fn resident_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|text| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
