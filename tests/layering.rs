@@ -28,7 +28,7 @@ const TOP: [&str; 4] = ["app", "cli", "main", "lib"];
 /// Crates, and the places in the repository that may use them; all others do without.
 const HOMES: &[(&[&str], &[&str])] = &[
     (
-        &["axum", "tower", "tower_http", "hyper", "http_body", "http_body_util", "multer"],
+        &["axum", "tower", "hyper", "hyper_util", "http_body", "http_body_util", "multer"],
         &["host/src/http/", "host/src/app.rs"],
     ),
     (
@@ -48,7 +48,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["object"], &["host/src/plugin/note.rs"]),
     (&["notify"], &["host/src/reload/watcher.rs"]),
     (&["zip", "tar", "flate2"], &["host/src/archive/", "host/src/model/state_dict/"]),
-    (&["ureq"], &["host/src/archive/fetch.rs", "host/src/archive/fetch_tests.rs"]),
+    (&["ureq", "rustls_native_certs"], &["host/src/archive/fetch.rs", "host/src/archive/fetch_tests.rs"]),
     (&["pytorch_reader", "safetensors"], &["host/src/model/state_dict/"]),
     (&["libc"], &["host/src/plugin/"]),
     (

@@ -13,11 +13,13 @@
 
 mod support;
 
+mod archiver;
 mod archives;
 mod batches;
 mod check;
 mod dev;
 mod faults;
+mod inference;
 mod layering;
 mod management;
 mod mass;
@@ -25,6 +27,7 @@ mod metrics;
 mod mnist;
 mod new;
 mod no_torch;
+mod open_inference;
 mod serve;
 mod shutdown;
 mod swap;

@@ -300,3 +300,35 @@ fn workers_follow_the_load_between_min_and_max() {
     eventually("one worker again", || (workers(&server, "waits") == 1).then_some(()));
     assert_eq!(server.describe("waits")["maxWorkers"], 3);
 }
+
+#[test]
+fn an_archive_is_fetched_and_goes_with_its_model() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let archive = Archive::new("echo", "echo").file("far.mar").pack(elsewhere.path());
+    let url = format!("file://{}", archive.display());
+    // Whoever serves all of the store must not take it for an archive that was put there.
+    let server = setup().models("all").start();
+    let register = format!("/models?url={url}");
+    assert_eq!(ask(&server, "POST", &register).status, 200);
+    assert_eq!(server.predict("echo", "x").ok(), "x");
+    assert_eq!(server.describe("echo")["modelUrl"], url.as_str());
+    assert!(server.store().join("far.mar").is_file());
+    let message = ask(&server, "POST", &register).error(500, "InternalServerException");
+    says(&message, &["Model file already exists far.mar"]);
+    assert_eq!(ask(&server, "DELETE", "/models/echo").status, 200);
+    eventually("the fetched file to go", || (!server.store().join("far.mar").exists()).then_some(()));
+    for (url, code, kind, part) in [
+        (
+            format!("file://{}/none.mar", elsewhere.path().display()),
+            400,
+            "DownloadArchiveException",
+            "Failed to download archive from",
+        ),
+        ("ftp://localhost/x.mar".to_owned(), 404, "ModelNotFoundException", ""),
+    ] {
+        says(&ask(&server, "POST", &format!("/models?url={url}")).error(code, kind), &[part]);
+    }
+    let strict = setup().property("allowed_urls", "https://models.example/.*").start();
+    let message = ask(&strict, "POST", &register).error(404, "ModelNotFoundException");
+    assert_eq!(message, format!("Given URL {url} does not match any allowed URL(s)"));
+}

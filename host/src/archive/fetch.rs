@@ -17,8 +17,12 @@ use ureq::Agent;
 use ureq::Body;
 use ureq::http::Response;
 use ureq::http::header::LOCATION;
+use ureq::tls::Certificate;
+use ureq::tls::RootCerts;
+use ureq::tls::TlsConfig;
 
 use crate::archive::error::ArchiveError;
+use crate::archive::leftovers;
 use crate::archive::store::Store;
 
 /// How an archive is fetched.
@@ -92,12 +96,14 @@ impl Store {
             return in_the_way();
         }
         let io = |doing, cause| ArchiveError::Io { doing, path: self.folder().to_owned(), cause };
+        leftovers::sweep(self.folder(), HIDDEN);
         // Removed when it is dropped, so that nothing is left of what fails.
         let mut partial = tempfile::Builder::new()
             .prefix(HIDDEN)
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(self.folder())
             .map_err(|e| io("write into the model store", e))?;
+        let _held = leftovers::hold(partial.path());
         match path_of_file_url(url) {
             Some(original) => copy_file(&original, &mut partial, rules).map_err(failed)?,
             None => download(url, &mut partial, allowed, rules).map_err(failed)?,
@@ -108,6 +114,11 @@ impl Store {
             Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => in_the_way(),
             Err(e) => Err(io("write into the model store", e.error)),
         }
+    }
+
+    /// Where the archive that `url` means lies in the store, or will once it is fetched.
+    pub fn place_of(&self, url: &str) -> PathBuf {
+        self.folder().join(file_of(url).unwrap_or_default())
     }
 
     /// Removes what was fetched from `url`, as TorchServe does when its model is unregistered; what an operator has put
@@ -198,6 +209,7 @@ fn ask(url: &str, allowed: &dyn Fn(&str) -> bool, rules: &FetchRules) -> Result<
     let agent: Agent = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
+        .tls_config(TlsConfig::builder().root_certs(authorities()).build())
         .timeout_resolve(Some(rules.connect))
         .timeout_connect(Some(rules.connect))
         .timeout_recv_response(Some(rules.connect))
@@ -219,6 +231,16 @@ fn ask(url: &str, allowed: &dyn Fn(&str) -> bool, rules: &FetchRules) -> Result<
         url = next;
     }
     Err(format!("it is redirected more than {MOST_REDIRECTS} times"))
+}
+
+/// Who vouches for a server: those that this machine trusts, a company's own among them; the web's where it names none.
+fn authorities() -> RootCerts {
+    let trusted = rustls_native_certs::load_native_certs().certs;
+    if trusted.is_empty() {
+        return RootCerts::WebPki;
+    }
+    let trusted: Vec<_> = trusted.iter().map(|authority| Certificate::from_der(authority).to_owned()).collect();
+    RootCerts::new_with_certs(&trusted)
 }
 
 /// Where an answer's `location` leads.

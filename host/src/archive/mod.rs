@@ -19,6 +19,7 @@ mod sink;
 mod extract;
 pub mod package;
 
+mod leftovers;
 mod plan;
 mod write;
 

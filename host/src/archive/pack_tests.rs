@@ -158,6 +158,9 @@ fn extra_files() {
         (format!("{g}/*.json"), vec!["one.json", "two.json"]),
         (format!("{g}/t[wh]*,"), vec!["three.txt", "two.json"]),
         (format!("{e}/*"), vec!["a.txt", "b.txt"]),
+        (format!("{e}/.h*"), vec![".hidden"]),
+        (format!("{e}/.*/config"), vec!["config"]),
+        (format!("{e}/./*/config"), vec![]),
         (format!("{g}/*.none"), vec![]),
         (format!("{g}/**.json"), vec!["one.json", "two.json"]),
         // As in TorchServe's archiver: two stars stand for one folder, not for any number.

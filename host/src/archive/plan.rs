@@ -33,9 +33,9 @@ const BUILT_IN: &[&str] = &[
     "trt_llm_handler",
 ];
 
-/// As TorchServe's archiver has it: a pattern doesn't match hidden files.
+/// Hidden files are left to [`shows_hidden`]: the crate's own rule leaves them out where a pattern asks for them.
 const PATTERN_RULES: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
 
 // === impl Plan ===
 
@@ -139,6 +139,9 @@ impl Plan {
         let mut any = false;
         for path in matches {
             let path = path.map_err(|e| bad(e.to_string()))?;
+            if shows_hidden(&plain, &path) {
+                continue;
+            }
             any = true;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let unwanted = members::is_unwanted_folder(&name) || name == "MAR-INF";
@@ -223,6 +226,13 @@ impl Plan {
             cause: source,
         })
     }
+}
+
+/// Whether a match is hidden, or lies in a hidden folder, where the pattern has no dot: as in Python, that is no match.
+fn shows_hidden(pattern: &str, path: &Path) -> bool {
+    let asked = pattern.rsplit('/').filter(|part| !part.is_empty() && *part != ".");
+    let found = path.components().rev().map(|part| part.as_os_str().to_string_lossy());
+    found.zip(asked).any(|(found, asked)| found.starts_with('.') && !asked.starts_with('.'))
 }
 
 /// Where a library may lie that was given as `path/libx`, `path/libx.so` or, as its

@@ -60,6 +60,15 @@ struct TimeSeries {
 /// What [`STAGE_METRICS`] are called as a label, in their order.
 const STAGES: [&str; STAGE_METRICS.len()] = ["preprocess", "inference", "postprocess"];
 
+// === impl AskedVersion ===
+
+impl AskedVersion {
+    /// As the request has it.
+    pub fn of(version: Option<&str>) -> Self {
+        if version.is_some() { Self::Named } else { Self::Default }
+    }
+}
+
 // === impl ModelMetrics ===
 
 impl ModelMetrics {

@@ -32,6 +32,8 @@ pub enum Failure {
     OutOfResources,
     /// The model was taken out meanwhile.
     Unregistered,
+    /// It took the pieces of its answer too slowly.
+    SlowClient,
 }
 
 /// The metrics of our own.
@@ -44,6 +46,7 @@ pub(super) struct Own {
     pub(super) stage_seconds: HistogramVec,
     pub(super) batch_size: HistogramVec,
     pub(super) failed: CounterVec,
+    pub(super) broken_off: CounterVec,
     queue_depth: GaugeVec,
     model_bytes: GaugeVec,
     resident: Gauge,
@@ -72,6 +75,10 @@ impl Own {
         let gauge =
             |name: &str, help: &str| registered(&registry, GaugeVec::new(Opts::new(name, help), &MODEL_LABELS)?);
         let failed = Opts::new("sconce_requests_failed_total", "Requests without an answer of their handler, by cause");
+        let broken_off = Opts::new(
+            "sconce_answers_broken_off_total",
+            "Answers in pieces that ended with an error after their first piece",
+        );
         let resident = Opts::new("sconce_resident_memory_bytes", "Memory of the server's process that is in RAM");
         Ok(Self {
             request_seconds: histogram(
@@ -99,6 +106,7 @@ impl Own {
                 &MODEL_LABELS,
             )?,
             failed: registered(&registry, CounterVec::new(failed, &labels("cause"))?)?,
+            broken_off: registered(&registry, CounterVec::new(broken_off, &MODEL_LABELS)?)?,
             queue_depth: gauge("sconce_queue_depth", "Requests that wait now")?,
             model_bytes: gauge(
                 "sconce_model_bytes",
@@ -130,7 +138,7 @@ impl Own {
 // === impl Failure ===
 
 impl Failure {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::QueueFull,
         Self::NoTicket,
         Self::NoWorker,
@@ -141,6 +149,7 @@ impl Failure {
         Self::Handler,
         Self::OutOfResources,
         Self::Unregistered,
+        Self::SlowClient,
     ];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -155,6 +164,7 @@ impl Failure {
             Self::Handler => "handler",
             Self::OutOfResources => "out_of_resources",
             Self::Unregistered => "unregistered",
+            Self::SlowClient => "slow_client",
         }
     }
 }

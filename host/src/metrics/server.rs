@@ -131,6 +131,11 @@ impl Metrics {
         ModelMetrics::new(self, name, version)
     }
 
+    /// An answer in pieces ended with an error.
+    pub fn answer_broken_off(&self, model: &ModelName, version: &ModelVersion) {
+        self.0.own.broken_off.with_label_values(&[model.as_str(), version.as_str()]).inc();
+    }
+
     pub fn swaps(&self) -> &SwapMetrics {
         &self.0.own.swaps
     }

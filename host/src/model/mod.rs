@@ -21,6 +21,7 @@ pub use store::Place;
 pub use store::load;
 
 use std::fmt::Debug;
+use std::path::Path;
 
 use handler_sdk::Device;
 use handler_sdk::ModelKind;
@@ -83,6 +84,14 @@ pub enum Accelerators {
 pub struct InferenceMode {
     #[cfg(feature = "torch")]
     _mode: torch::InferenceMode,
+}
+
+/// What a model file holds, or why it can't be loaded, as far as the file alone shows it: nothing is loaded.
+pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
+    Ok(match state_dict::read(path)? {
+        state_dict::Contents::TorchScript => ModelKind::TorchScript,
+        state_dict::Contents::StateDict(_) => ModelKind::StateDict,
+    })
 }
 
 // === impl Runtime ===

@@ -5,7 +5,6 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
@@ -13,18 +12,11 @@ use arc_swap::ArcSwap;
 
 use super::EndpointSettings;
 use super::Generation;
+use super::LoadError;
 use super::QueueStatus;
-use super::Request;
 use super::Scale;
 use super::ServeError;
 use super::Served;
-use super::Urgency;
-use super::Verb;
-use super::job::Answered;
-use super::job::Done;
-use super::job::Job;
-use super::job::Reply;
-use super::job::Task;
 use super::queue::Queue;
 use super::record::Entry;
 use super::record::GenerationRecord;
@@ -37,7 +29,6 @@ use super::worker::WorkerStatus;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
-use crate::metrics::AskedVersion;
 use crate::metrics::ModelMetrics;
 
 #[derive(Debug)]
@@ -56,7 +47,7 @@ pub struct Endpoint {
     pub(super) drained: Condvar,
     /// Held from the first step of a swap to its last: there is one at a time.
     swapping: Mutex<()>,
-    metrics: ModelMetrics,
+    pub(super) metrics: ModelMetrics,
 }
 
 #[derive(Debug)]
@@ -154,59 +145,6 @@ impl Endpoint {
         }
     }
 
-    /// Takes a request in and waits for its answer, for as long as the client does.
-    ///
-    /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
-    pub async fn predict(
-        &self,
-        request: Request,
-        urgency: Urgency,
-        asked: AskedVersion,
-    ) -> Result<handler_sdk::Answer, ServeError> {
-        match self.ask(request, urgency, asked).await? {
-            Answered::ByHandler(answer) => Ok(answer),
-            // The worker has mistaken the task.
-            Answered::ByModel(_) => Err(ServeError::WorkerDied),
-        }
-    }
-
-    /// Puts a task into the queue and waits for what comes of it.
-    pub(super) async fn ask(&self, task: impl Into<Task>, urgency: Urgency, asked: AskedVersion) -> Reply {
-        let task = task.into();
-        // What a handler says of itself is no inference.
-        if task.request().is_some_and(|request| request.verb == Verb::Describe) {
-            return Ok(self.wait_for(task, urgency).await?.0);
-        }
-        let began = Instant::now();
-        self.metrics.request_accepted(asked);
-        match self.wait_for(task, urgency).await {
-            Ok((answer, queued)) => {
-                self.metrics.request_answered(asked, began.elapsed(), queued);
-                Ok(answer)
-            }
-            Err(error) => {
-                self.metrics.request_failed(error.failure());
-                Err(error)
-            }
-        }
-    }
-
-    /// The answer, with the time that its task was in the queue.
-    async fn wait_for(&self, task: Task, urgency: Urgency) -> Result<(Answered, Duration), ServeError> {
-        let (job, answer) = Job::new(task, urgency, self.settings.load().client_timeout);
-        let deadline = job.deadline;
-        self.queue.push(job)?;
-        let done = match deadline {
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| ServeError::Expired)?
-            }
-            None => answer.await,
-        };
-        // A worker that goes without a word drops its end.
-        let Done { reply, queued } = done.map_err(|_| ServeError::WorkerDied)?;
-        Ok((reply?, queued))
-    }
-
     pub fn name(&self) -> &ModelName {
         &self.name
     }
@@ -246,7 +184,7 @@ impl Endpoint {
             Phase::Loading => (EndpointState::Loading, None),
             Phase::Ready => (EndpointState::Ready, None),
             Phase::Failed { reason, .. } => (EndpointState::Failed, Some(reason.clone())),
-            Phase::Closed => (EndpointState::Failed, Some("the server is shutting down".to_owned())),
+            Phase::Closed => (EndpointState::Failed, Some(LoadError::Closed.to_string())),
         };
         let generation = state.current.as_ref().filter(|_| name == EndpointState::Ready);
         let latest = state.history.iter().next_back().map(|entry| entry.read());

@@ -1,5 +1,6 @@
 //! What the Open Inference Protocol asks of models: whether they are ready, what they take, and a call of the model alone.
 
+use super::Answered;
 use super::Endpoint;
 use super::EndpointState;
 use super::ModelCall;
@@ -8,7 +9,6 @@ use super::Registry;
 use super::ServeError;
 use super::Signature;
 use super::Urgency;
-use super::job::Answered;
 use crate::metrics::AskedVersion;
 
 /// Who answers an inference request.
@@ -53,10 +53,10 @@ impl Endpoint {
         urgency: Urgency,
         asked: AskedVersion,
     ) -> Result<Vec<NamedTensor>, ServeError> {
-        match self.ask(call, urgency, asked).await? {
-            Answered::ByModel(outputs) => Ok(outputs),
+        match self.counted(call, urgency, asked).await? {
+            Answered::Tensors(outputs) => Ok(outputs),
             // The worker has mistaken the task.
-            Answered::ByHandler(_) => Err(ServeError::WorkerDied),
+            Answered::Whole(_) | Answered::InPieces(..) => Err(ServeError::WorkerDied),
         }
     }
 }

@@ -6,14 +6,17 @@ use std::time::Instant;
 use handler_sdk::Answer;
 use tokio::sync::oneshot;
 
+use super::Answered;
 use super::ModelCall;
 use super::NamedTensor;
+use super::Pieces;
 use super::Request;
 use super::ServeError;
 use super::Verb;
+use super::stream::PieceSender;
 
 /// What came of one job.
-pub(super) type Reply = Result<Answered, ServeError>;
+pub(super) type Reply = Result<Output, ServeError>;
 
 /// What is asked of a worker.
 #[derive(Debug)]
@@ -24,9 +27,9 @@ pub(super) enum Task {
     Model(ModelCall),
 }
 
-/// The answer to a task of either kind.
+/// What a worker has made of a task of either kind.
 #[derive(Debug)]
-pub(super) enum Answered {
+pub(super) enum Output {
     ByHandler(Answer),
     ByModel(Vec<NamedTensor>),
 }
@@ -46,14 +49,24 @@ pub(super) struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Urgency(u8);
 
-/// Where the one reply of a job goes.
+/// Where the one reply of a job goes, at once or in pieces.
 #[derive(Debug)]
-pub(super) struct ReplyTo(oneshot::Sender<Done>);
+pub(super) struct ReplyTo(Way);
+
+#[derive(Debug)]
+enum Way {
+    /// Nothing was said yet.
+    Open(oneshot::Sender<Done>),
+    /// Pieces are on their way.
+    InPieces(PieceSender),
+    /// The client had gone when the first piece came.
+    Gone,
+}
 
 /// A reply with its times.
 #[derive(Debug)]
 pub(super) struct Done {
-    pub(super) reply: Reply,
+    pub(super) reply: Result<Answered, ServeError>,
     /// From the request's arrival until a worker took it; all of its time where none did.
     pub(super) queued: Duration,
 }
@@ -74,7 +87,7 @@ impl Job {
             arrived,
             deadline: limit.and_then(|limit| arrived.checked_add(limit)),
             urgency,
-            reply: ReplyTo(sender),
+            reply: ReplyTo(Way::Open(sender)),
         };
         (job, receiver)
     }
@@ -89,7 +102,7 @@ impl Job {
 
     /// Whether the client has gone.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.reply.0.is_closed()
+        !self.reply.is_wanted()
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {
@@ -111,6 +124,25 @@ impl Task {
         match self {
             Self::Handler(request) => Some(request),
             Self::Model(_) => None,
+        }
+    }
+}
+
+// === impl Output ===
+
+impl Output {
+    /// Only a handler answers in pieces.
+    fn by_handler(self) -> Result<Answer, ServeError> {
+        match self {
+            Self::ByHandler(answer) => Ok(answer),
+            Self::ByModel(_) => Err(ServeError::WorkerDied),
+        }
+    }
+
+    fn into_answered(self) -> Answered {
+        match self {
+            Self::ByHandler(answer) => Answered::Whole(answer),
+            Self::ByModel(tensors) => Answered::Tensors(tensors),
         }
     }
 }
@@ -146,7 +178,45 @@ impl Default for Urgency {
 
 impl ReplyTo {
     pub(super) fn send(self, reply: Reply, queued: Duration) {
-        // A client that has gone meanwhile is no error.
-        let _ = self.0.send(Done { reply, queued });
+        match self.0 {
+            // A client that has gone meanwhile is no error.
+            Way::Open(way) => drop(way.send(Done { reply: reply.map(Output::into_answered), queued })),
+            Way::InPieces(way) => way.end(reply.and_then(Output::by_handler)),
+            Way::Gone => {}
+        }
+    }
+
+    /// Sends the first piece, which says whether there is anybody; one of the others comes back, to be sent where nothing is locked.
+    pub(super) fn stream(&mut self, piece: Answer, queued: Duration) -> Result<bool, (PieceSender, Answer)> {
+        match std::mem::replace(&mut self.0, Way::Gone) {
+            Way::Open(way) => {
+                let (sender, pieces) = Pieces::of_this_thread();
+                let reply = Ok(Answered::InPieces(piece, pieces));
+                let begun = way.send(Done { reply, queued }).is_ok();
+                if begun {
+                    self.0 = Way::InPieces(sender);
+                }
+                Ok(begun)
+            }
+            Way::InPieces(way) => {
+                self.0 = Way::InPieces(way.clone());
+                Err((way, piece))
+            }
+            Way::Gone => Ok(false),
+        }
+    }
+
+    /// Whether the client waits for more.
+    pub(super) fn is_wanted(&self) -> bool {
+        match &self.0 {
+            Way::Open(way) => !way.is_closed(),
+            Way::InPieces(way) => way.is_wanted(),
+            Way::Gone => false,
+        }
+    }
+
+    /// Whether something was said already, which can't be taken back.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(self.0, Way::Open(_))
     }
 }

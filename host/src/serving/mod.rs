@@ -2,6 +2,8 @@
 //!
 //! The layer knows no HTTP, no file watching and no libtorch; whoever calls it speaks in requests and names.
 
+mod arrivals;
+mod audience;
 mod autoscale;
 mod batcher;
 mod crew;
@@ -19,10 +21,12 @@ mod queue;
 mod record;
 mod registration;
 mod registry;
+mod requests;
 mod served;
 mod settings;
 mod signature;
 mod source;
+mod stream;
 mod swap;
 mod verbs;
 mod work;
@@ -63,6 +67,8 @@ pub use settings::EndpointSettings;
 pub use settings::Scale;
 pub use signature::KnownTensor;
 pub use signature::Signature;
+pub use stream::Answered;
+pub use stream::Pieces;
 pub use swap::Swapped;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
@@ -71,6 +77,7 @@ pub use worker::WorkerStatus;
 pub use crate::archive::datatype;
 pub use crate::archive::datatype_name;
 
+pub use crate::archive::ArchiveFault;
 // Callers make all but the residue, which they read; their place is beside the boundary that they are about.
 pub use crate::plugin::Field;
 pub use crate::plugin::Request;

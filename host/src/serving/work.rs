@@ -14,10 +14,11 @@ use super::ModelCall;
 use super::Request;
 use super::ServeError;
 use super::WorkerState;
+use super::audience::Audience;
 use super::hand_over::Errand;
 use super::hand_over::HandlerState;
-use super::job::Answered;
 use super::job::Job;
+use super::job::Output;
 use super::job::Reply;
 use super::job::Task;
 use super::loader::Alarm;
@@ -130,7 +131,7 @@ impl Work {
                 self.in_handler = now.elapsed();
                 vec![reply]
             }
-            _ => self.answer(&tasks.iter().filter_map(Task::request).collect::<Vec<_>>()),
+            _ => self.answer(&tasks.iter().filter_map(Task::request).collect::<Vec<_>>(), 0),
         };
         let Some(batch) = self.shared.lock().take() else {
             return false;
@@ -155,7 +156,7 @@ impl Work {
             )
         });
         match signature.and_then(|signature| call.run(signature, &plan.services)) {
-            Ok(outputs) => Ok(Answered::ByModel(outputs)),
+            Ok(outputs) => Ok(Output::ByModel(outputs)),
             Err(error) => {
                 if error.status() >= 500 {
                     tracing::error!(
@@ -168,15 +169,17 @@ impl Work {
         }
     }
 
-    /// One reply for each request. Where a call of several fails as a whole, each is tried alone, so that only the culprit fails.
+    /// One reply for each request; `first` is the place in the batch of the first of them.
+    ///
+    /// Where a call of several fails as a whole, each is tried alone, so that only the culprit fails; one whose answer has begun can't be.
     ///
     /// Empty where the watchdog has answered the batch meanwhile: nobody waits for more.
-    fn answer(&mut self, requests: &[&Request]) -> Vec<Reply> {
+    fn answer(&mut self, requests: &[&Request], first: usize) -> Vec<Reply> {
         match self.shared.lock().as_mut() {
             Some(batch) => batch.since = Instant::now(),
             None => return Vec::new(),
         }
-        let (outcomes, result) = match self.call(requests) {
+        let (outcomes, result) = match self.call(requests, first) {
             Ok(called) => called,
             Err(error) => {
                 let plan = &self.plan;
@@ -192,18 +195,25 @@ impl Work {
         outcomes
             .into_iter()
             .zip(requests)
-            .flat_map(|(outcome, &request)| match (outcome, &failure) {
+            .zip(first..)
+            .flat_map(|((outcome, &request), place)| match (outcome, &failure) {
                 (Some(outcome), _) => {
-                    vec![outcome.map(Answered::ByHandler).map_err(|error| self.request_failed(request, error))]
+                    vec![outcome.map(Output::ByHandler).map_err(|error| self.request_failed(request, error))]
                 }
-                (None, Some(_)) if requests.len() > 1 => self.answer(&[request]),
+                (None, Some(_)) if requests.len() > 1 && !self.has_begun(place) => self.answer(&[request], place),
                 (None, Some(error)) => vec![Err(classify(error.clone()))],
                 (None, None) => vec![Err(ServeError::WorkerDied)],
             })
             .collect()
     }
 
-    fn call(&mut self, requests: &[&Request]) -> Result<(Vec<Outcome>, Result<(), CallError>), NotMade> {
+    fn has_begun(&self, place: usize) -> bool {
+        let in_hand = self.shared.lock();
+        let reply = in_hand.as_ref().and_then(|batch| batch.waiting.get(place));
+        reply.is_some_and(|(reply, _)| reply.has_begun())
+    }
+
+    fn call(&mut self, requests: &[&Request], first: usize) -> Result<(Vec<Outcome>, Result<(), CallError>), NotMade> {
         if self.instance.is_none() {
             self.make_instance()?;
         }
@@ -212,7 +222,8 @@ impl Work {
         let began = Instant::now();
         let called = {
             let _mode = InferenceMode::enter();
-            instance.handle(requests, &self.plan.services, &NoPieces)
+            let clients = Audience { shared: &self.shared, first, response_timeout: self.plan.response_timeout };
+            instance.handle(requests, &self.plan.services, &clients)
         };
         self.in_handler += began.elapsed();
         match &called.1 {
@@ -272,7 +283,8 @@ impl Work {
     }
 
     fn request_failed(&self, request: &Request, error: HandlerError) -> ServeError {
-        if error.status() >= 500 {
+        // What a handler doesn't do is no failure of it.
+        if error.status() >= 500 && error.status() != 501 {
             let plan = &self.plan;
             tracing::warn!(
                 model = %plan.model, version = %plan.version, generation = %plan.generation, worker = self.shared.number,
@@ -295,17 +307,4 @@ fn classify(error: HandlerError) -> ServeError {
 
 pub(super) fn is_out_of_resources(text: &str) -> bool {
     ["CUDA", "out of memory", "can't allocate memory"].iter().any(|words| text.contains(words))
-}
-
-/// Until answers leave piece by piece.
-struct NoPieces;
-
-impl handler_sdk::abi::instance::Clients for NoPieces {
-    fn send(&self, _: usize, _: handler_sdk::Answer) -> bool {
-        false
-    }
-
-    fn want(&self, _: usize) -> bool {
-        true
-    }
 }
