@@ -30,8 +30,7 @@ const GRPC: &str = "gRPC is not supported yet; the HTTP APIs answer";
 const TLS: &str = "TLS is not supported yet; put a proxy that ends it in front";
 const CORS: &str = "CORS headers are not supported yet; let a proxy in front add them";
 const WORKFLOWS: &str = "workflows are not supported; TorchServe, too, refuses to register any";
-const SYSTEM: &str =
-    "it is not run, since the server looks at the machine itself; disable_system_metrics=true keeps it from that";
+const COLLECTOR: &str = "the server looks at the machine itself; disable_system_metrics=true keeps it from that";
 const SEQUENCES: &str = "batching by sequence is not supported yet";
 
 /// The folder for private copies of libraries and archives; TorchServe has no key that begins with `sconce_`.
@@ -69,6 +68,7 @@ const KEYS: &[(&str, Treatment)] = &[
     (metrics::DEFINITIONS, Honoured),
     (metrics::AUTO_DETECT, Honoured),
     (metrics::NO_SYSTEM, Honoured),
+    told(metrics::SYSTEM_COMMAND, "", COLLECTOR),
     (metrics::SYSTEM_INTERVAL, Honoured),
     (WORK_DIR, Honoured),
     (swap::WATCH, Honoured),
@@ -88,7 +88,6 @@ const KEYS: &[(&str, Treatment)] = &[
     told("grpc_management_max_connection_age_grace_ms", "", GRPC),
     told("enable_grpc_ssl", "false", GRPC),
     told("workflow_store", "", WORKFLOWS),
-    told(metrics::SYSTEM_COMMAND, "", SYSTEM),
     told("cors_allowed_origin", "", CORS),
     told("cors_allowed_methods", "", CORS),
     told("cors_allowed_headers", "", CORS),

@@ -48,7 +48,6 @@ const DEFAULT_INTERVAL: u64 = 60;
 // === impl MetricsMode ===
 
 impl MetricsMode {
-    /// As the key has it.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Prometheus => "prometheus",
@@ -146,6 +145,6 @@ mod tests {
         }
         let (_, warnings) = load("system_metrics_cmd=python collect.py", None).unwrap();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].contains("system_metrics_cmd") && warnings[0].contains("it is not run"), "{warnings:?}");
+        assert!(warnings[0].contains("system_metrics_cmd has no effect: the server looks at the machine itself"), "{warnings:?}");
     }
 }
