@@ -97,11 +97,6 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         ("number_of_gpu", count(&config.number_of_gpu).unwrap_or_default()),
         ("default_service_handler", config.default_service_handler.clone().unwrap_or_default()),
         ("enable_metrics_api", config.enable_metrics_api.to_string()),
-        (metrics::MODE, config.metrics.mode.as_str().to_owned()),
-        (metrics::DEFINITIONS, path(&config.metrics.definitions).unwrap_or_default()),
-        (metrics::AUTO_DETECT, config.metrics.auto_detect.to_string()),
-        (metrics::NO_SYSTEM, config.metrics.system_interval.is_none().to_string()),
-        (metrics::SYSTEM_INTERVAL, config.metrics.system_interval.map_or(String::new(), seconds)),
         (access::NO_TOKENS, tokens.is_none().to_string()),
         (
             access::EXPIRATION,
