@@ -13,17 +13,21 @@
 
 mod support;
 
+mod archiver;
 mod archives;
 mod batches;
 mod check;
 mod dev;
 mod faults;
+mod inference;
 mod launcher;
 mod layering;
+mod management;
 mod mass;
 mod mnist;
 mod new;
 mod no_torch;
+mod open_inference;
 mod serve;
 mod shutdown;
 mod swap;

@@ -14,11 +14,15 @@ use serde_json::Value as Json;
 use crate::Device;
 use crate::Error;
 use crate::Model;
+use crate::Request;
+use crate::Response;
 use crate::Result;
 use crate::Weights;
 use crate::abi::NO_MODEL;
+use crate::abi::glue::lend;
 use crate::abi::raw::RawCall;
 use crate::abi::raw::RawMetric;
+use crate::abi::raw::RawStatus;
 
 /// What a handler knows of its place, and what the host does for it.
 ///
@@ -190,6 +194,67 @@ impl Context {
             };
             call.host.metric()(call.state, &raw);
         }
+    }
+
+    /// Sends a piece of a request's answer ahead of its end: what `handle` or `postprocess` gives for it comes last.
+    ///
+    /// The client reads each piece as soon as it is there, as one chunk of the body.
+    /// Status, content type and headers are those of the first piece.
+    ///
+    /// Where the client has gone, or reads too slowly to keep up, this waits no longer than some seconds and gives an error: end the work on that request, as `?` does.
+    /// An error after the first piece breaks the answer off, so that the client notices.
+    ///
+    /// ```
+    /// use handler_sdk::prelude::*;
+    /// use handler_sdk::testing::{Host, Request as Sent};
+    ///
+    /// #[derive(Default)]
+    /// struct Counts;
+    ///
+    /// impl Counts {
+    ///     fn count(&self, request: &Request, context: &Context) -> Result<Response> {
+    ///         let end: u32 = request.input()?.json()?;
+    ///         for number in 1..end {
+    ///             context.send(request, format!("{number} "))?;
+    ///         }
+    ///         Ok(Response::text(end.to_string()))
+    ///     }
+    /// }
+    ///
+    /// impl Handler for Counts {
+    ///     fn handle(&self, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
+    ///         Ok(batch.iter().map(|request| self.count(request, context).into()).collect())
+    ///     }
+    /// }
+    ///
+    /// let mut counts = Host::new().start::<Counts>()?;
+    /// assert_eq!(counts.predict(Sent::body("3"))?.body, b"3");
+    /// let pieces = counts.sent();
+    /// assert_eq!((pieces[0].body.as_slice(), pieces[1].body.as_slice()), (&b"1 "[..], &b"2 "[..]));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn send(&self, request: &Request<'_>, piece: impl Into<Response>) -> Result<()> {
+        let call = self.call()?;
+        let send = call.host.send().ok_or_else(|| {
+            Error::new(
+                "this server is too old to pass on pieces of an answer: update it, or give the whole answer at the end",
+            )
+        })?;
+        let piece = piece.into();
+        let piece = piece.outcome().map_err(Clone::clone)?;
+        match lend(piece, |raw| send(call.state, request.index(), raw)) {
+            RawStatus::OK => Ok(()),
+            // As nginx numbers it; nobody reads it, and it is no failure that the log should hold.
+            _ => Err(Error::with_status(499, "the client has gone, or reads too slowly")),
+        }
+    }
+
+    /// Whether the client of a request has gone, so that nobody will read its answer.
+    ///
+    /// Worth asking from time to time in a long calculation. A server that is too old to tell says no.
+    pub fn is_cancelled(&self, request: &Request<'_>) -> bool {
+        let asked = self.call.get().and_then(|call| Some((call, call.host.wanted()?)));
+        asked.is_some_and(|(call, wanted)| wanted(call.state, request.index()) != RawStatus::OK)
     }
 
     fn no_model(&self) -> Error {

@@ -1,5 +1,7 @@
 //! The trait that authors write.
 
+use serde_json::Value as Json;
+
 use crate::Batch;
 use crate::Context;
 use crate::Error;
@@ -118,6 +120,74 @@ pub trait Handler: Default + 'static {
     /// `Err` fails every request of the batch; for one alone, put `Response::from(error)` in its place.
     fn handle(&self, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
         three_steps(self, batch, context)
+    }
+
+    /// Why the handler answers a request as it does: TorchServe's `get_insights`, asked for at `/explanations/NAME`.
+    ///
+    /// Without one of its own a handler answers status 501.
+    ///
+    /// ```
+    /// use handler_sdk::prelude::*;
+    /// use handler_sdk::testing::{Host, Request as Sent};
+    /// use serde_json::json;
+    ///
+    /// /// Sums up numbers; the explanation is each one's share.
+    /// #[derive(Default)]
+    /// struct Sum;
+    ///
+    /// impl Handler for Sum {
+    ///     fn handle(&self, batch: &Batch, _: &Context) -> Result<Vec<Response>> {
+    ///         let sum = |request: &Request| -> Result<Response> {
+    ///             let numbers: Vec<f64> = request.input()?.json()?;
+    ///             Ok(Response::text(numbers.iter().sum::<f64>().to_string()))
+    ///         };
+    ///         Ok(batch.iter().map(|request| sum(request).into()).collect())
+    ///     }
+    ///
+    ///     fn explain(&self, request: &Request, _: &Context) -> Result<Response> {
+    ///         let numbers: Vec<f64> = request.input()?.json()?;
+    ///         let sum: f64 = numbers.iter().sum();
+    ///         Ok(json!({"shares": numbers.iter().map(|number| number / sum).collect::<Vec<_>>()}).into())
+    ///     }
+    ///
+    ///     fn describe(&self, _: &Context) -> Result<Option<serde_json::Value>> {
+    ///         Ok(Some(json!({"takes": "a list of numbers"})))
+    ///     }
+    /// }
+    ///
+    /// let mut sum = Host::new().start::<Sum>()?;
+    /// assert_eq!(sum.predict(Sent::json(&[1, 3]))?.body, b"4");
+    /// let explanation: serde_json::Value = serde_json::from_slice(&sum.explain(Sent::json(&[1, 3]))?.body)?;
+    /// assert_eq!(explanation["shares"], json!([0.25, 0.75]));
+    /// assert_eq!(sum.describe()?, Some(json!({"takes": "a list of numbers"})));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// A handler of the three steps begins with `self.preprocess(request, context)?`, and may call the model as often as it likes.
+    /// Like every call it runs in libtorch's inference mode, which keeps no gradients.
+    fn explain(&self, request: &Request, context: &Context) -> Result<Response> {
+        Err(Error::with_status(
+            501,
+            format!(
+                "The handler of model \"{}\" has no explanations. Ask for predictions, or serve the model with a handler that implements explain.",
+                context.model_name()
+            ),
+        ))
+    }
+
+    /// All explanations of a batch, as many as it has requests, in the same order; requests to explain never share a batch with others.
+    ///
+    /// By default one [`explain`](Self::explain) after the other, so that one that fails never harms its batch.
+    fn explain_batch(&self, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
+        Ok(batch.iter().map(|request| self.explain(request, context).into()).collect())
+    }
+
+    /// What the handler says of itself, as a JSON object: TorchServe's `describe_handle`.
+    ///
+    /// It stands under `customizedMetadata` where the model is described with `?customized=true`, and is the answer to a request with the header `describe: True`.
+    /// `None`, the default, is nothing to say.
+    fn describe(&self, context: &Context) -> Result<Option<Json>> {
+        Ok(None)
     }
 
     /// Called when a swap takes this object's place, after its last batch: the state, for an object of the new code.

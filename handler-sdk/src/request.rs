@@ -20,6 +20,8 @@ pub struct Batch<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     raw: &'a RawRequest<'a>,
+    /// Its place in the batch.
+    index: usize,
 }
 
 /// One named part of a request.
@@ -34,7 +36,9 @@ pub struct Field<'a> {
 
 impl<'a> Batch<'a> {
     pub(crate) fn from_raw(raw: &'a RawBatch<'a>) -> Self {
-        Self { requests: raw.requests.as_slice().iter().map(|raw| Request { raw }).collect() }
+        Self {
+            requests: raw.requests.as_slice().iter().enumerate().map(|(index, raw)| Request { raw, index }).collect(),
+        }
     }
 
     /// The requests in the order in which their answers are expected.
@@ -66,6 +70,10 @@ impl<'b, 'a> IntoIterator for &'b Batch<'a> {
 // === impl Request ===
 
 impl<'a> Request<'a> {
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     /// The id that the host gave the request: a UUID, also sent to the client as `x-request-id`.
     pub fn id(&self) -> &'a str {
         self.raw.id.as_str()

@@ -105,6 +105,30 @@ impl From<Result<Self, Error>> for Response {
     }
 }
 
+impl From<&str> for Response {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<String> for Response {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<Vec<u8>> for Response {
+    fn from(body: Vec<u8>) -> Self {
+        Self::bytes(body)
+    }
+}
+
+impl From<&[u8]> for Response {
+    fn from(body: &[u8]) -> Self {
+        Self::bytes(body)
+    }
+}
+
 impl From<Json> for Response {
     fn from(value: Json) -> Self {
         Self::json(&value)

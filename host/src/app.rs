@@ -7,9 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::ServiceExt;
-use axum::extract::Request;
-use axum::serve::ListenerExt;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -18,9 +15,9 @@ use tokio::signal::unix::signal;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tower::Layer;
-use tower_http::normalize_path::NormalizePathLayer;
 
+use crate::archive::FetchRules;
+use crate::archive::FileInTheWay;
 use crate::archive::LoadModels;
 use crate::archive::Package;
 use crate::archive::Store;
@@ -200,7 +197,10 @@ impl App {
             LoadModels::Listed(models) => models
                 .into_iter()
                 .map(|model| {
-                    let path = store.resolve(&model.url);
+                    // A server that starts again has it from the last time.
+                    let rules = FetchRules { file_in_the_way: FileInTheWay::Used, ..FetchRules::default() };
+                    let urls = &self.config.access.allowed_urls;
+                    let path = store.obtain(&model.url, &|url| urls.allow(url), &rules);
                     (model.name, model.url, path)
                 })
                 .collect(),
@@ -251,28 +251,14 @@ impl App {
     }
 
     /// Answers at a port until `end` says so.
-    fn serve(
-        &self,
-        port: Port,
-        tokens: Option<&Tokens>,
-        mut end: watch::Receiver<bool>,
-    ) -> JoinHandle<std::io::Result<()>> {
+    fn serve(&self, port: Port, tokens: Option<&Tokens>, end: watch::Receiver<bool>) -> JoinHandle<()> {
         let api = Api {
             registry: Arc::clone(&self.registry),
             model_api: self.config.access.enable_model_api,
             max_request_size: self.config.max_request_size,
             tokens: tokens.map(Tokens::ring),
         };
-        // A path with a slash at its end is the same path.
-        let routes = NormalizePathLayer::trim_trailing_slash().layer(http::router(port.apis, api));
-        // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.
-        let listener = port.listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-        let server = axum::serve(listener, ServiceExt::<Request>::into_make_service(routes));
-        let server = server.with_graceful_shutdown(async move {
-            // An error means that the sender is gone, which is an end too.
-            let _ = end.wait_for(|ended| *ended).await;
-        });
-        tokio::spawn(server.into_future())
+        tokio::spawn(http::serve(port.listener, http::router(port.apis, api), end))
     }
 
     /// Works on the registry on a thread of its own, and tells when that is done.

@@ -23,6 +23,7 @@ use super::raw::RawStateVersion;
 use super::raw::RawStatus;
 use super::raw::RawVerb;
 use super::raw::WHOLE_CALL;
+use crate::Answer;
 use crate::Batch;
 use crate::Context;
 use crate::Error;
@@ -89,11 +90,17 @@ impl<H: Handler> Glue<H> {
     extern "C" fn handle(instance: RawInstance, call: RawCall, batch: &RawBatch<'_>) -> RawStatus {
         guard(call, || {
             let (handler, context) = Self::initialized(instance)?;
-            if batch.verb != RawVerb::PREDICT {
-                return Err(Error::with_status(501, "the handler doesn't know this kind of request"));
-            }
-            let batch = Batch::from_raw(batch);
-            let responses = context.with_call(call, |context| handler.handle(&batch, context))?;
+            let (verb, batch) = (batch.verb, Batch::from_raw(batch));
+            let responses = context.with_call(call, |context| match verb {
+                RawVerb::PREDICT => handler.handle(&batch, context),
+                RawVerb::EXPLAIN => handler.explain_batch(&batch, context),
+                // The same for every request, whatever it holds.
+                RawVerb::DESCRIBE => {
+                    let words = handler.describe(context)?.unwrap_or_default();
+                    Ok(vec![Response::json(&words); batch.len()])
+                }
+                _ => Err(Error::with_status(501, "the handler doesn't know this kind of request")),
+            })?;
             if responses.len() != batch.len() {
                 return Err(Error::with_status(503, "number of batch response mismatched").context(format!(
                     "the handler gave {} responses for a batch of {}",
@@ -168,10 +175,14 @@ pub(super) fn panic_text(payload: &(dyn Any + Send)) -> String {
 }
 
 fn answer(call: RawCall, index: usize, response: &Response) {
-    let answer = match response.outcome() {
-        Ok(answer) => answer,
-        Err(error) => return fail(call, index, error),
-    };
+    match response.outcome() {
+        Ok(answer) => lend(answer, |raw| call.host.respond()(call.state, index, raw)),
+        Err(error) => fail(call, index, error),
+    }
+}
+
+/// Lends an answer for a call.
+pub(crate) fn lend<T>(answer: &Answer, call: impl FnOnce(&RawResponse<'_>) -> T) -> T {
     let headers: Vec<RawPair<'_>> = answer
         .headers
         .iter()
@@ -183,7 +194,7 @@ fn answer(call: RawCall, index: usize, response: &Response) {
         headers: RSlice::from_slice(&headers),
         body: RSlice::from_slice(&answer.body),
     };
-    call.host.respond()(call.state, index, &raw);
+    call(&raw)
 }
 
 fn fail(call: RawCall, index: usize, error: &Error) {

@@ -55,6 +55,15 @@ pub trait HostServices {
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String>;
 }
 
+/// Those who wait for the answers to a batch, by the place of their request in it; asked on the thread of the call.
+pub trait Clients {
+    /// Passes a piece of an answer on, ahead of its end; status and headers count in the first one. `false` where nobody takes it.
+    fn send(&self, index: usize, piece: Answer) -> bool;
+
+    /// Whether somebody still waits.
+    fn want(&self, index: usize) -> bool;
+}
+
 /// Why a call as a whole failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {
@@ -76,6 +85,8 @@ pub struct Instance {
 /// The host's state during one call, behind a [`RawCallState`].
 struct CallState<'a> {
     services: &'a dyn HostServices,
+    /// `None` in a call that is for no request.
+    clients: Option<&'a dyn Clients>,
     outcomes: RefCell<Vec<Outcome>>,
     /// What `export_state` gives.
     exported: RefCell<Vec<u8>>,
@@ -116,8 +127,9 @@ impl Instance {
         &mut self,
         batch: &RawBatch<'_>,
         services: &dyn HostServices,
+        clients: &dyn Clients,
     ) -> (Vec<Outcome>, Result<(), CallError>) {
-        let state = CallState::new(services, batch.requests.len());
+        let state = CallState { clients: Some(clients), ..CallState::new(services, batch.requests.len()) };
         let result = state.run(|call| self.handler.handle()(self.raw, call, batch));
         (state.outcomes.into_inner(), result)
     }
@@ -191,12 +203,15 @@ impl<'a> CallState<'a> {
             fail: host_fail,
             forward: host_forward,
             weights: host_weights,
+            send: host_send,
+            wanted: host_wanted,
         });
     }
 
     fn new(services: &'a dyn HostServices, requests: usize) -> Self {
         Self {
             services,
+            clients: None,
             outcomes: RefCell::new(vec![None; requests]),
             exported: RefCell::default(),
             failure: RefCell::new(None),
@@ -242,16 +257,7 @@ extern "C" fn host_metric(state: RawCallState, metric: &RawMetric<'_>) {
 
 extern "C" fn host_respond(state: RawCallState, index: usize, response: &RawResponse<'_>) {
     CallState::serve(state, (), |state| {
-        let answer = Answer {
-            status: response.status,
-            content_type: Some(response.content_type.as_str().to_owned()).filter(|text| !text.is_empty()),
-            headers: response
-                .headers
-                .iter()
-                .map(|pair| (pair.name.as_str().to_owned(), pair.value.as_str().to_owned()))
-                .collect(),
-            body: response.body.as_slice().to_vec(),
-        };
+        let answer = copy(response);
         if let Some(outcome) = state.outcomes.borrow_mut().get_mut(index) {
             *outcome = Some(Ok(answer));
         }
@@ -281,6 +287,32 @@ extern "C" fn host_forward(
 
 extern "C" fn host_weights(state: RawCallState, door: RawDoor, sink: RawSink) -> RawStatus {
     hand_over(state, sink, |services, emit| services.weights(door, emit))
+}
+
+extern "C" fn host_send(state: RawCallState, index: usize, piece: &RawResponse<'_>) -> RawStatus {
+    ask_clients(state, |clients| clients.send(index, copy(piece)))
+}
+
+extern "C" fn host_wanted(state: RawCallState, index: usize) -> RawStatus {
+    ask_clients(state, |clients| clients.want(index))
+}
+
+fn ask_clients(state: RawCallState, ask: impl FnOnce(&dyn Clients) -> bool) -> RawStatus {
+    let said = CallState::serve(state, false, |state| state.clients.is_some_and(ask));
+    if said { RawStatus::OK } else { RawStatus::FAILED }
+}
+
+fn copy(response: &RawResponse<'_>) -> Answer {
+    Answer {
+        status: response.status,
+        content_type: Some(response.content_type.as_str().to_owned()).filter(|text| !text.is_empty()),
+        headers: response
+            .headers
+            .iter()
+            .map(|pair| (pair.name.as_str().to_owned(), pair.value.as_str().to_owned()))
+            .collect(),
+        body: response.body.as_slice().to_vec(),
+    }
 }
 
 extern "C" fn host_take(state: RawCallState, bytes: RSlice<'_, u8>) {

@@ -171,6 +171,10 @@ pub struct RawHost {
         extern "C" fn(RawCallState, method: RStr<'_>, inputs: RSlice<'_, RawEvent<'_>>, RawDoor, RawSink) -> RawStatus,
     #[sabi(last_prefix_field)]
     pub weights: extern "C" fn(RawCallState, RawDoor, RawSink) -> RawStatus,
+    /// A piece of the answer to one request, ahead of its end; not `OK` where nobody takes it.
+    pub send: extern "C" fn(RawCallState, index: usize, &RawResponse<'_>) -> RawStatus,
+    /// `OK` while somebody waits for the answer to that request.
+    pub wanted: extern "C" fn(RawCallState, index: usize) -> RawStatus,
 }
 
 /// What the host asks of one handler.

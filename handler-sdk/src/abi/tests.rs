@@ -1,30 +1,46 @@
-//! The hand-over of state as the host sees it: what becomes of a panic, of an object that isn't ready, and of plugins whose tables end before it.
+//! The two sides at odds: panics, objects that aren't ready, and tables of an age before or after the other side's.
 
 #![allow(clippy::unwrap_used)] // The helpers are part of the tests; clippy exempts only the test functions themselves.
 
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::prefix_type::WithMetadata;
+use abi_stable::std_types::RSlice;
+use abi_stable::std_types::RStr;
 
 use super::instance::CallError;
 use super::instance::HostServices;
 use super::instance::Instance;
+use super::raw::RawBatch;
+use super::raw::RawCall;
+use super::raw::RawCallState;
 use super::raw::RawDoor;
 use super::raw::RawEvent;
 use super::raw::RawExport;
+use super::raw::RawFailure;
 use super::raw::RawHandlerRef;
+use super::raw::RawHostRef;
+use super::raw::RawInstance;
+use super::raw::RawMetric;
 use super::raw::RawPluginRef;
+use super::raw::RawRequest;
+use super::raw::RawResponse;
+use super::raw::RawSink;
 use super::raw::RawStateVersion;
+use super::raw::RawStatus;
+use super::raw::RawVerb;
+use crate::Batch;
 use crate::Context;
 use crate::Error;
 use crate::Handler;
 use crate::Level;
 use crate::MetricKind;
+use crate::Response;
 use crate::Result;
 use crate::context::ContextInfo;
 use crate::export::private::export;
 
-/// The tables as plugins have them that were built before state was handed over.
+/// The tables as plugins have them that were built before state was handed over, and hosts that know no streams.
 mod old {
     #![allow(dead_code, unreachable_pub)] // The derive reads fields in its own way and writes `pub` items of its own.
 
@@ -34,8 +50,35 @@ mod old {
 
     use crate::abi::raw::RawBatch;
     use crate::abi::raw::RawCall;
+    use crate::abi::raw::RawCallState;
+    use crate::abi::raw::RawDoor;
+    use crate::abi::raw::RawEvent;
+    use crate::abi::raw::RawFailure;
     use crate::abi::raw::RawInstance;
+    use crate::abi::raw::RawMetric;
+    use crate::abi::raw::RawResponse;
+    use crate::abi::raw::RawSink;
     use crate::abi::raw::RawStatus;
+
+    #[repr(C)]
+    #[derive(StableAbi)]
+    #[sabi(kind(Prefix(prefix_ref = RawHostRef)))]
+    #[sabi(missing_field(option))]
+    pub struct RawHost {
+        pub log: extern "C" fn(RawCallState, level: u8, message: RStr<'_>),
+        pub metric: extern "C" fn(RawCallState, &RawMetric<'_>),
+        pub respond: extern "C" fn(RawCallState, index: usize, &RawResponse<'_>),
+        pub fail: extern "C" fn(RawCallState, index: usize, &RawFailure<'_>),
+        pub forward: extern "C" fn(
+            RawCallState,
+            method: RStr<'_>,
+            inputs: RSlice<'_, RawEvent<'_>>,
+            RawDoor,
+            RawSink,
+        ) -> RawStatus,
+        #[sabi(last_prefix_field)]
+        pub weights: extern "C" fn(RawCallState, RawDoor, RawSink) -> RawStatus,
+    }
 
     #[repr(C)]
     #[derive(StableAbi)]
@@ -115,7 +158,12 @@ fn create(export: &RawExport) -> Instance {
 
 fn initialized(export: &RawExport) -> Instance {
     let mut instance = create(export);
-    let info = ContextInfo {
+    instance.initialize(&info(), &Bare).unwrap();
+    instance
+}
+
+fn info() -> ContextInfo {
+    ContextInfo {
         model_name: "m".to_owned(),
         model_version: "1.0".to_owned(),
         model_dir: "folder".into(),
@@ -123,9 +171,7 @@ fn initialized(export: &RawExport) -> Instance {
         model_kind: None,
         properties: [].into(),
         config: serde_json::Value::Null,
-    };
-    instance.initialize(&info, &Bare).unwrap();
-    instance
+    }
 }
 
 #[test]
@@ -194,6 +240,65 @@ fn a_plugin_of_before_loads() {
     // The host compares a plugin's layout with its own, in this order.
     let layouts = (<old::RawPluginRef as StableAbi>::LAYOUT, <RawPluginRef as StableAbi>::LAYOUT);
     check_layout_compatibility(layouts.0, layouts.1).map_err(|errors| errors.to_string()).unwrap();
+    let hosts = (<old::RawHostRef as StableAbi>::LAYOUT, <RawHostRef as StableAbi>::LAYOUT);
+    check_layout_compatibility(hosts.0, hosts.1).map_err(|errors| errors.to_string()).unwrap();
+}
+
+/// Tells its host what came of a piece.
+#[derive(Default)]
+struct Streams;
+
+impl Handler for Streams {
+    fn handle(&self, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
+        let request = &batch.as_slice()[0];
+        assert!(!context.is_cancelled(request), "who can't tell says no");
+        context.send(request, "a piece")?;
+        Ok(vec!["the end".into()])
+    }
+}
+
+#[test]
+fn a_host_of_before_passes_no_pieces_on_and_the_handler_hears_of_it() {
+    use std::cell::RefCell;
+
+    extern "C" fn log(_: RawCallState, _: u8, _: RStr<'_>) {}
+    extern "C" fn metric(_: RawCallState, _: &RawMetric<'_>) {}
+    extern "C" fn respond(_: RawCallState, _: usize, _: &RawResponse<'_>) {}
+    extern "C" fn fail(state: RawCallState, _: usize, failure: &RawFailure<'_>) {
+        // SAFETY: the state is this test's own, below.
+        let told = unsafe { &*state.0.cast::<RefCell<String>>() };
+        *told.borrow_mut() = failure.log.as_str().to_owned();
+    }
+    extern "C" fn forward(
+        _: RawCallState,
+        _: RStr<'_>,
+        _: RSlice<'_, RawEvent<'_>>,
+        _: RawDoor,
+        _: RawSink,
+    ) -> RawStatus {
+        RawStatus::FAILED
+    }
+    extern "C" fn weights(_: RawCallState, _: RawDoor, _: RawSink) -> RawStatus {
+        RawStatus::FAILED
+    }
+    let table = Box::leak(Box::new(WithMetadata::new(old::RawHost { log, metric, respond, fail, forward, weights })));
+    let table = old::RawHostRef(table.static_as_prefix());
+    let told = RefCell::new(String::new());
+    let call = RawCall {
+        // SAFETY: the old table is a first part of today's: the test above compares the two.
+        host: RawHostRef(unsafe { table.0.cast() }),
+        state: RawCallState(std::ptr::from_ref(&told).cast()),
+    };
+    let handler = exported::<Streams>().handler;
+    let mut instance = RawInstance(std::ptr::null_mut());
+    assert_eq!(handler.create()(call, &mut instance), RawStatus::OK);
+    let info = serde_json::to_string(&info()).unwrap();
+    assert_eq!(handler.initialize()(instance, call, RStr::from_str(&info)), RawStatus::OK);
+    let request = RawRequest { id: RStr::from_str("1"), headers: RSlice::EMPTY, fields: RSlice::EMPTY };
+    let batch = RawBatch { verb: RawVerb::PREDICT, requests: RSlice::from_slice(std::slice::from_ref(&request)) };
+    assert_eq!(handler.handle()(instance, call, &batch), RawStatus::FAILED);
+    assert!(told.borrow().contains("this server is too old to pass on pieces"), "{}", told.borrow());
+    assert_eq!(handler.destroy()(instance, call), RawStatus::OK);
 }
 
 #[test]

@@ -48,6 +48,7 @@ use crate::Result;
 use crate::Tensor;
 use crate::Value;
 use crate::abi::instance::CallError;
+use crate::abi::instance::Clients;
 use crate::abi::instance::HostServices;
 use crate::abi::instance::Instance;
 use crate::abi::raw::RawBatch;
@@ -74,6 +75,16 @@ pub struct Host {
 pub struct Running {
     instance: Instance,
     services: Services,
+    audience: Audience,
+}
+
+/// The clients of a test's requests.
+#[derive(Debug, Default)]
+struct Audience {
+    /// In the last call.
+    pieces: RefCell<Vec<Answer>>,
+    /// How many pieces they take; `None` for all.
+    patience: Option<usize>,
 }
 
 #[derive(Default)]
@@ -195,7 +206,7 @@ impl Host {
         for (version, state) in &self.states {
             instance.import_state(*version, state, &self.services).map_err(reason)?;
         }
-        Ok(Running { instance, services: self.services })
+        Ok(Running { instance, services: self.services, audience: Audience::default() })
     }
 }
 
@@ -214,12 +225,46 @@ impl Running {
         self.handle(std::slice::from_ref(&request)).pop().unwrap_or_else(|| Err(Error::new("no answer")))
     }
 
+    /// Asks for the explanation of one request.
+    #[allow(clippy::needless_pass_by_value)] // As above.
+    pub fn explain(&mut self, request: Request) -> Result<Answer> {
+        self.explain_batch(std::slice::from_ref(&request)).pop().unwrap_or_else(|| Err(Error::new("no answer")))
+    }
+
+    /// What the handler says of itself.
+    pub fn describe(&mut self) -> Result<Option<serde_json::Value>> {
+        let answers = self.call(RawVerb::DESCRIBE, &[Request::default()]);
+        let answer = answers.into_iter().next().unwrap_or_else(|| Err(Error::new("no answer")))?;
+        let words: serde_json::Value = serde_json::from_slice(&answer.body)?;
+        Ok(Some(words).filter(|words| !words.is_null()))
+    }
+
     /// Sends a batch; one result for each request, in order.
     pub fn handle(&mut self, requests: &[Request]) -> Vec<Result<Answer>> {
+        self.call(RawVerb::PREDICT, requests)
+    }
+
+    /// Asks for the explanations of a batch; one result for each request, in order.
+    pub fn explain_batch(&mut self, requests: &[Request]) -> Vec<Result<Answer>> {
+        self.call(RawVerb::EXPLAIN, requests)
+    }
+
+    /// The pieces of answers that the handler has sent ahead in its last call, to whichever request.
+    pub fn sent(&self) -> Vec<Answer> {
+        self.audience.pieces.borrow().clone()
+    }
+
+    /// From now on every client goes after having read so many pieces in a call: what is sent to it then is an error.
+    pub fn leave_after(&mut self, pieces: usize) {
+        self.audience.patience = Some(pieces);
+    }
+
+    fn call(&mut self, verb: RawVerb, requests: &[Request]) -> Vec<Result<Answer>> {
+        self.audience.pieces.borrow_mut().clear();
         let views: Vec<_> = requests.iter().map(Request::view).collect();
         let raw: Vec<_> = views.iter().map(request::View::raw).collect();
-        let batch = RawBatch { verb: RawVerb::PREDICT, requests: RSlice::from_slice(&raw) };
-        let (outcomes, result) = self.instance.handle(&batch, &self.services);
+        let batch = RawBatch { verb, requests: RSlice::from_slice(&raw) };
+        let (outcomes, result) = self.instance.handle(&batch, &self.services, &self.audience);
         let whole = result.map_err(reason).err().unwrap_or_else(|| Error::new("the handler gave no answer"));
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(whole.clone()))).collect()
     }
@@ -246,6 +291,22 @@ impl Running {
 fn reason(error: CallError) -> Error {
     match error {
         CallError::Failed(error) | CallError::Panicked(error) => error,
+    }
+}
+
+// === impl Audience ===
+
+impl Clients for Audience {
+    fn send(&self, index: usize, piece: Answer) -> bool {
+        let wanted = self.want(index);
+        if wanted {
+            self.pieces.borrow_mut().push(piece);
+        }
+        wanted
+    }
+
+    fn want(&self, _index: usize) -> bool {
+        self.patience.is_none_or(|patience| self.pieces.borrow().len() < patience)
     }
 }
 

@@ -21,6 +21,7 @@ mod models;
 mod place;
 mod state;
 mod steps;
+mod verbs;
 mod words;
 
 pub(crate) fn text(answer: Result<Answer>) -> String {

@@ -67,7 +67,7 @@ fn sconce() -> ExitCode {
         Command::Serve(args) => serve::run(&args, serve::CalledAs::Sconce),
         Command::Stop(args) => stop::run(&args),
         Command::Config(args) => config::run(&args),
-        Command::Archive(args) => archive::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Archive(args) => archive::run(args),
         Command::Check(args) => check::run(&args),
         Command::New(args) => new::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Dev(args) => dev::run(&args),

@@ -60,7 +60,7 @@ pub(super) fn torchserve() -> ExitCode {
 }
 
 pub(super) fn archiver() -> ExitCode {
-    let result = archive::run(Archiver::parse().args).map(|()| ExitCode::SUCCESS);
+    let result = archive::run(Archiver::parse().args);
     result.unwrap_or_else(|error| {
         eprintln!("torch-model-archiver: error: {error:#}");
         ExitCode::FAILURE

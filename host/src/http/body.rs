@@ -1,5 +1,7 @@
 //! From an HTTP body to the fields of a request.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
@@ -22,30 +24,84 @@ const BODY: &str = "body";
 pub(super) enum BadBody {
     /// Answered 413 with nothing in it, as TorchServe does.
     TooLarge,
+    TooSlow(ApiError),
     Other(ApiError),
 }
 
+const OCTETS: &str = "application/octet-stream";
+
+/// A body of nothing but separators would else become a million fields.
+const MOST_FIELDS: usize = 1024;
+
+/// For so long a client may send nothing before its body has ended.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// Reads a body of at most `limit` bytes into its fields.
 pub(super) async fn fields(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<Field>, BadBody> {
+    let body = read(headers, body, limit).await?;
+    fields_of(headers, body).await
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, BadBody> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(BadBody::TooLarge);
     }
-    let body = match Limited::new(body, limit).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(BadBody::TooLarge),
-        Err(error) => {
-            let text = format!("The body broke off before its end: {error}");
-            return Err(BadBody::Other(ApiError::bad_request(text)));
-        }
-    };
+    collect(Limited::new(body, limit)).await
+}
+
+/// Takes a body apart into its fields.
+pub(super) async fn fields_of(headers: &HeaderMap, body: Bytes) -> Result<Vec<Field>, BadBody> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         "multipart/form-data" => multipart(content_type, body).await.map_err(BadBody::Other),
-        "application/x-www-form-urlencoded" => Ok(form(&body)),
+        "application/x-www-form-urlencoded" => form(&body).map_err(BadBody::Other),
         _ => Ok(vec![Field { name: BODY.to_owned(), content_type: kind, bytes: body }]),
     }
+}
+
+/// The parameters of a query, then the fields of the body; of those with one name the last counts.
+pub(super) fn with_query(query: Option<&str>, fields: Vec<Field>) -> Result<Vec<Field>, ApiError> {
+    let Some(query) = query else { return Ok(fields) };
+    let mut all = form(query.as_bytes())?;
+    for field in fields {
+        put(&mut all, field)?;
+    }
+    Ok(all)
+}
+
+async fn collect(mut body: Limited<Body>) -> Result<Bytes, BadBody> {
+    let broken =
+        |why: String| BadBody::Other(ApiError::bad_request(format!("The body broke off before its end: {why}")));
+    let mut frames = Vec::new();
+    let mut length = 0;
+    loop {
+        let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+        let Ok(frame) = frame else {
+            let text = format!("The body broke off before its end: nothing came for {} s.", SILENCE.as_secs());
+            return Err(BadBody::TooSlow(ApiError::request_timeout(text)));
+        };
+        match frame {
+            None => break,
+            Some(Ok(frame)) => {
+                if let Ok(bytes) = frame.into_data() {
+                    length += bytes.len();
+                    frames.push(bytes);
+                }
+            }
+            Some(Err(error)) if error.is::<LengthLimitError>() => return Err(BadBody::TooLarge),
+            Some(Err(error)) => return Err(broken(error.to_string())),
+        }
+    }
+    // Most bodies come in one piece, which is then not copied.
+    if frames.len() == 1 {
+        return Ok(frames.swap_remove(0));
+    }
+    let mut whole = Vec::with_capacity(length);
+    frames.iter().for_each(|bytes| whole.extend_from_slice(bytes));
+    Ok(whole.into())
 }
 
 async fn multipart(content_type: &str, body: Bytes) -> Result<Vec<Field>, ApiError> {
@@ -55,28 +111,41 @@ async fn multipart(content_type: &str, body: Bytes) -> Result<Vec<Field>, ApiErr
     let mut parts = multer::Multipart::new(whole, boundary);
     let mut fields = Vec::new();
     while let Some(part) = parts.next_field().await.map_err(bad)? {
-        let name = part.name().unwrap_or_default().to_owned();
-        let content_type = part.content_type().map(|kind| kind.essence_str().to_owned()).unwrap_or_default();
+        let Some(name) = part.name().map(str::to_owned) else {
+            return Err(ApiError::bad_request(
+                "The multipart body is not well-formed: a part has no name in its content-disposition.",
+            ));
+        };
+        let content_type = match part.content_type() {
+            Some(kind) => kind.essence_str().to_owned(),
+            // Of a file of unknown kind there is a default; text has none.
+            None if part.file_name().is_some() => OCTETS.to_owned(),
+            None => String::new(),
+        };
         let bytes = part.bytes().await.map_err(bad)?;
-        put(&mut fields, Field { name, content_type, bytes });
+        put(&mut fields, Field { name, content_type, bytes })?;
     }
     Ok(fields)
 }
 
-fn form(body: &[u8]) -> Vec<Field> {
+fn form(body: &[u8]) -> Result<Vec<Field>, ApiError> {
     let mut fields = Vec::new();
     for (name, value) in form_urlencoded::parse(body) {
         let field =
             Field { name: name.into_owned(), content_type: String::new(), bytes: Bytes::from(value.into_owned()) };
-        put(&mut fields, field);
+        put(&mut fields, field)?;
     }
-    fields
+    Ok(fields)
 }
 
 /// Of several fields with one name the last counts.
-fn put(fields: &mut Vec<Field>, field: Field) {
+fn put(fields: &mut Vec<Field>, field: Field) -> Result<(), ApiError> {
     fields.retain(|other| other.name != field.name);
+    if fields.len() == MOST_FIELDS {
+        return Err(ApiError::bad_request(format!("The request has more than {MOST_FIELDS} fields.")));
+    }
     fields.push(field);
+    Ok(())
 }
 
 impl IntoResponse for BadBody {
@@ -84,6 +153,7 @@ impl IntoResponse for BadBody {
         match self {
             // The rest of the body is not read, so the connection can't be used again.
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, [(header::CONNECTION, "close")]).into_response(),
+            Self::TooSlow(error) => ([(header::CONNECTION, "close")], error).into_response(),
             Self::Other(error) => error.into_response(),
         }
     }
@@ -93,10 +163,10 @@ impl IntoResponse for BadBody {
 mod tests {
     use super::*;
 
-    async fn read(content_type: &str, body: &'static str) -> Result<Vec<(String, String, String)>, u16> {
+    async fn taken(content_type: &str, body: &str) -> Result<Vec<(String, String, String)>, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
-        match fields(&headers, Body::from(body), 1000).await {
+        match fields(&headers, Body::from(body.to_owned()), 10_000).await {
             Ok(fields) => Ok(fields
                 .into_iter()
                 .map(|field| (field.name, field.content_type, String::from_utf8(field.bytes.to_vec()).unwrap()))
@@ -112,23 +182,47 @@ mod tests {
     #[tokio::test]
     async fn every_kind_of_body_becomes_fields() {
         const PARTS: &str = "--x\r\ncontent-disposition: form-data; name=\"data\"; filename=\"a.png\"\r\ncontent-type: image/png\r\n\r\nfirst\r\n--x\r\ncontent-disposition: form-data; name=\"k\"\r\n\r\nv\r\n--x\r\ncontent-disposition: form-data; name=\"data\"\r\n\r\nsecond\r\n--x--\r\n";
+        const FILE: &str =
+            "--x\r\ncontent-disposition: form-data; name=\"f\"; filename=\"f.bin\"\r\n\r\nbytes\r\n--x--\r\n";
         for (content_type, body, expected) in [
             ("application/octet-stream", "abc", vec![row("body", "application/octet-stream", "abc")]),
             ("application/json; charset=utf-8", "[1]", vec![row("body", "application/json", "[1]")]),
             ("text/plain", "", vec![row("body", "text/plain", "")]),
             ("application/x-www-form-urlencoded", "a=1&b=%20x&a=2", vec![row("b", "", " x"), row("a", "", "2")]),
+            ("application/x-www-form-urlencoded", "{\"a\": \"100%\"}", vec![row("{\"a\": \"100%\"}", "", "")]),
+            ("multipart/form-data; boundary=x", FILE, vec![row("f", "application/octet-stream", "bytes")]),
             ("multipart/form-data; boundary=x", PARTS, vec![row("k", "", "v"), row("data", "", "second")]),
         ] {
-            assert_eq!(read(content_type, body).await, Ok(expected), "{content_type}");
+            assert_eq!(taken(content_type, body).await, Ok(expected), "{content_type}");
         }
+    }
+
+    #[test]
+    fn a_query_is_read_before_the_body() {
+        let body = form(b"b=3&c=4").unwrap();
+        let all = with_query(Some("a=1&b=2&a=x%20y"), body).unwrap();
+        let all: Vec<_> = all.iter().map(|field| (field.name.as_str(), &field.bytes[..])).collect();
+        assert_eq!(all, [("a", &b"x y"[..]), ("b", b"3"), ("c", b"4")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stops_is_waited_for_only_a_while() {
+        let never = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        let error = fields(&HeaderMap::new(), Body::from_stream(never), 1000).await.unwrap_err();
+        assert_eq!(error.into_response().status(), 408);
     }
 
     #[tokio::test]
     async fn what_can_t_be_read_is_refused() {
-        for (content_type, body) in
-            [("multipart/form-data", "no boundary"), ("multipart/form-data; boundary=x", "--x\r\nbroken")]
-        {
-            assert_eq!(read(content_type, body).await, Err(400), "{content_type}");
+        const NAMELESS: &str = "--x\r\ncontent-disposition: form-data\r\n\r\nv\r\n--x--\r\n";
+        let separators: String = (0..=MOST_FIELDS).map(|number| format!("{number}=&")).collect();
+        for (content_type, body) in [
+            ("multipart/form-data", "no boundary"),
+            ("multipart/form-data; boundary=x", "--x\r\nbroken"),
+            ("multipart/form-data; boundary=x", NAMELESS),
+            ("application/x-www-form-urlencoded", separators.as_str()),
+        ] {
+            assert_eq!(taken(content_type, body).await, Err(400), "{content_type}");
         }
         let long = "a".repeat(1001);
         let error = fields(&HeaderMap::new(), Body::from(long), 1000).await.unwrap_err();

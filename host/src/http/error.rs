@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 
 use super::reply;
+use crate::serving::ArchiveFault;
 use crate::serving::LoadError;
 use crate::serving::LookupError;
 use crate::serving::RegisterError;
@@ -50,6 +51,22 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message)
     }
 
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// TorchServe's status for a wrong or missing token.
     pub(super) fn invalid_key(message: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "InvalidKeyException", message)
@@ -57,20 +74,19 @@ impl ApiError {
 
     /// Of a request to one model; `version` as the client named it.
     pub(super) fn serving(error: &ServeError, name: &str, version: Option<&str>) -> Self {
-        let unavailable = |message: String| Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message);
         let model = version
             .map_or_else(|| format!("Model \"{name}\""), |version| format!("Model \"{name}\" Version {version}"));
         match error {
-            ServeError::ShuttingDown => unavailable(
+            ServeError::ShuttingDown => Self::unavailable(
                 "The server is shutting down and takes no further requests. Send this one again later.".to_owned(),
             ),
-            ServeError::QueueFull { capacity } => unavailable(format!(
+            ServeError::QueueFull { capacity } => Self::unavailable(format!(
                 "{model} has no worker to serve inference request: all {capacity} places of its queue are taken. Send the request again later, or raise jobQueueSize or the number of workers."
             )),
-            ServeError::NoTicket => unavailable(format!(
+            ServeError::NoTicket => Self::unavailable(format!(
                 "{model} has no worker to serve inference request: all of them are busy, and useJobTicket lets nobody wait. Send the request again later, or raise the number of workers."
             )),
-            ServeError::NoWorker => unavailable(format!(
+            ServeError::NoWorker => Self::unavailable(format!(
                 "{model} has no worker to serve inference request. Please use scale workers API to add workers. \
                  Describe the model on the management address to see why it isn't served."
             )),
@@ -84,6 +100,10 @@ impl ApiError {
                 limit.as_secs_f64()
             )),
             ServeError::Unregistered => LookupError::Model { name: name.to_owned() }.into(),
+            // Too late to be read: it ends an answer that has begun.
+            ServeError::SlowClient => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, TIMEOUT, "The answer was read too slowly.")
+            }
             ServeError::WorkerDied => Self::internal("Worker died."),
             ServeError::OutOfResources(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, INTERNAL, "Out of resources"),
             ServeError::Handler(error) => {
@@ -109,6 +129,29 @@ impl ApiError {
     /// The same with other words.
     pub(super) fn worded(self, message: String) -> Self {
         Self { message, ..self }
+    }
+
+    /// Of a request for what a model says of itself.
+    pub(super) fn describing(error: &ServeError, name: &str, version: Option<&str>) -> Self {
+        match error {
+            ServeError::NoWorker => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                format!(
+                    "Model \"{name}\" has no worker to serve describe request. Please use scale workers API to add workers."
+                ),
+            ),
+            error => Self::serving(error, name, version),
+        }
+    }
+
+    pub(super) fn workflow_not_found(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "WorkflowNotFoundException", format!("Workflow not found: {name}"))
+    }
+
+    /// Of a client that sends its request too slowly.
+    pub(super) fn request_timeout(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, TIMEOUT, message)
     }
 
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
@@ -151,13 +194,17 @@ impl From<RegisterError> for ApiError {
         let (status, kind) = match &error {
             RegisterError::Runtime(_) => (StatusCode::BAD_REQUEST, BAD_REQUEST),
             RegisterError::NoStore => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
-            RegisterError::NoName => (StatusCode::BAD_REQUEST, "InvalidModelException"),
+            RegisterError::Archive { fault, .. } => match fault {
+                ArchiveFault::NotFound => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
+                ArchiveFault::Invalid => (StatusCode::BAD_REQUEST, "InvalidModelException"),
+                ArchiveFault::Download => (StatusCode::BAD_REQUEST, "DownloadArchiveException"),
+                ArchiveFault::Internal => (StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+            },
             RegisterError::Load(LoadError::AlreadyServed { name, version }) => {
                 let message = format!("Model version {version} is already registered for model {name}");
                 return Self::new(StatusCode::CONFLICT, "ConflictStatusException", message);
             }
             RegisterError::Load(LoadError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
-            RegisterError::Load(LoadError::Archive(_)) => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
             RegisterError::Load(_) => (StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
         };
         Self::new(status, kind, error.to_string())
@@ -194,6 +241,10 @@ pub(super) async fn not_found() -> ApiError {
 }
 
 pub(super) async fn method_not_allowed() -> ApiError {
+    wrong_method()
+}
+
+pub(super) fn wrong_method() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "MethodNotAllowedException",
@@ -218,6 +269,7 @@ mod tests {
             (ServeError::NoWorker, 503, UNAVAILABLE, "Model \"m\" Version 2 has no worker to serve inference request."),
             (ServeError::Expired, 504, TIMEOUT, "clientTimeoutInMills"),
             (ServeError::TimedOut { limit: Duration::from_secs(1) }, 500, INTERNAL, "Worker died."),
+            (ServeError::SlowClient, 408, TIMEOUT, "too slowly"),
             (ServeError::WorkerDied, 500, INTERNAL, "Worker died."),
             (ServeError::OutOfResources(Error::new("CUDA")), 507, INTERNAL, "Out of resources"),
             (ServeError::Handler(Error::bad_request("no picture")), 400, BAD_REQUEST, "no picture"),

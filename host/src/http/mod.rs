@@ -3,17 +3,21 @@
 //! The layer turns HTTP into requests and names, and answers back into HTTP; it knows no files, plugins or libtorch.
 
 mod body;
+mod connections;
 mod error;
 mod exposition;
 mod generations;
 mod inference;
 mod key_ring;
 mod management;
+mod open_inference;
 mod parameters;
+mod path;
 mod registration;
 mod reply;
 mod tokens;
 mod types;
+mod workflows;
 
 use std::sync::Arc;
 
@@ -26,6 +30,8 @@ pub use key_ring::Ring;
 pub use key_ring::Tokens;
 
 use crate::serving::Registry;
+
+pub use connections::serve;
 
 /// What every route can reach.
 #[derive(Debug, Clone)]
@@ -61,19 +67,30 @@ impl Apis {
     }
 }
 
-/// The routes of one address.
+/// What answers at one address.
 pub fn router(apis: Apis, api: Api) -> Router {
+    finish(routes(apis), apis, api)
+}
+
+fn routes(apis: Apis) -> Router<Api> {
     let mut routes = Router::new();
     if apis.inference {
-        routes = routes.merge(inference::routes());
+        routes = routes.merge(inference::routes()).merge(open_inference::routes()).merge(workflows::inference_routes());
     }
     if apis.management {
-        routes = routes.merge(management::routes()).merge(registration::routes()).merge(generations::routes());
+        routes = routes
+            .merge(management::routes())
+            .merge(registration::routes())
+            .merge(generations::routes())
+            .merge(workflows::management_routes());
+        if !apis.inference {
+            routes = routes.merge(inference::status_routes());
+        }
     }
     if apis.metrics {
         routes = routes.merge(exposition::routes());
     }
-    finish(routes, apis, api)
+    routes
 }
 
 /// What holds for every port: the shapes of what isn't there, and the headers of every answer.
@@ -91,4 +108,19 @@ fn finish(routes: Router<Api>, apis: Apis, api: Api) -> Router {
         // The inference routes read their body under a limit of their own, whose answer has the contract's form.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_apis_can_share_an_address() {
+        for number in 0..8 {
+            let has = |bit: u8| number & bit != 0;
+            let apis = Apis { inference: has(1), management: has(2), metrics: has(4) };
+            // Routes that are in each other's way make this panic.
+            assert_eq!(routes(apis).has_routes(), number != 0, "{apis:?}");
+        }
+    }
 }

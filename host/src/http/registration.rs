@@ -112,7 +112,7 @@ fn take_in(registry: &Arc<Registry>, registration: Registration, is_synchronous:
         drop(tokio::task::spawn_blocking(move || registry.serve(&endpoint)));
         return reply::json(StatusCode::ACCEPTED, &Status::new(IN_PROGRESS));
     }
-    match registry.serve(&endpoint) {
+    match registry.serve_or_take_out(&endpoint) {
         Ok(()) => ok(format!("Model \"{name}\" Version: {version} registered with {workers} initial workers")),
         Err(reason) => ApiError::no_workers(name.as_str(), Some(version.as_str()), &reason).into_response(),
     }

@@ -1,6 +1,7 @@
 //! The form of every answer: TorchServe's headers and its way of writing JSON.
 
 use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
@@ -9,8 +10,13 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
+use futures_util::StreamExt;
+use futures_util::stream;
 use handler_sdk::Answer;
 use serde::Serialize;
+
+use crate::serving::Pieces;
+use crate::serving::ServeError;
 
 /// The id of a request, as the handler and the client see it.
 #[derive(Debug, Clone)]
@@ -23,9 +29,17 @@ pub(super) async fn common_headers(mut request: Request, next: Next) -> Response
     let id = uuid::Uuid::new_v4().to_string();
     let value = HeaderValue::from_str(&id).ok();
     request.extensions_mut().insert(RequestId(id));
-    let mut response = next.run(request).await;
+    with_headers(next.run(request).await, value)
+}
+
+/// An answer to a request that leads to no route, in the form of all others.
+pub(super) fn identified(response: Response<Body>) -> Response<Body> {
+    with_headers(response, HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok())
+}
+
+fn with_headers(mut response: Response<Body>, id: Option<HeaderValue>) -> Response<Body> {
     let headers = response.headers_mut();
-    if let Some(value) = value {
+    if let Some(value) = id {
         headers.insert(REQUEST_ID, value);
     }
     for (name, value) in [
@@ -53,8 +67,30 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
 }
 
 /// A handler's answer as it is; a header or status that HTTP can't carry is left out, and logged.
-pub(super) fn answer(answer: Answer) -> Response<Body> {
-    let mut response = Response::new(Body::from(answer.body));
+pub(super) fn answer(mut answer: Answer) -> Response<Body> {
+    let body = std::mem::take(&mut answer.body);
+    with_body(answer, Body::from(body))
+}
+
+/// An answer that comes in pieces, each a chunk. Where one is an error, which `broken` hears of, the body ends without its end, so that the client notices.
+pub(super) fn in_pieces(
+    mut first: Answer,
+    pieces: Pieces,
+    broken: impl FnOnce(&ServeError) + Send + 'static,
+) -> Response<Body> {
+    let body = Bytes::from(std::mem::take(&mut first.body));
+    let others = stream::unfold((pieces, Some(broken)), async |(mut pieces, mut broken)| {
+        let piece = pieces.next().await?;
+        if let (Err(error), Some(broken)) = (&piece, broken.take()) {
+            broken(error);
+        }
+        Some((piece, (pieces, broken)))
+    });
+    with_body(first, Body::from_stream(stream::once(std::future::ready(Ok(body))).chain(others)))
+}
+
+fn with_body(answer: Answer, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     match StatusCode::from_u16(answer.status) {
         Ok(status) => *response.status_mut() = status,
         Err(_) => {

@@ -42,6 +42,7 @@ struct Inner {
     requests: CounterVec,
     inference_micros: CounterVec,
     queue_micros: CounterVec,
+    broken_off: CounterVec,
     swaps: SwapMetrics,
     custom: Mutex<HashMap<String, Custom>>,
 }
@@ -77,6 +78,10 @@ impl Metrics {
                     "ts_queue_latency_microseconds",
                     "Time that requests waited in their queue, summed up, in microseconds",
                 )?,
+                broken_off: counter(
+                    "sconce_answers_broken_off_total",
+                    "Answers in pieces that ended with an error after their first piece",
+                )?,
                 swaps: SwapMetrics::new(&registry)?,
                 custom: Mutex::default(),
                 registry,
@@ -95,6 +100,11 @@ impl Metrics {
         let labels = [model.as_str(), version.as_str()];
         self.inner.inference_micros.with_label_values(&labels).inc_by(total as f64);
         self.inner.queue_micros.with_label_values(&labels).inc_by(queued as f64);
+    }
+
+    /// An answer in pieces ended with an error.
+    pub fn answer_broken_off(&self, model: &ModelName, version: &ModelVersion) {
+        self.inner.broken_off.with_label_values(&[model.as_str(), version.as_str()]).inc();
     }
 
     pub fn swaps(&self) -> &SwapMetrics {

@@ -14,6 +14,7 @@ use abi_stable::library::ROOT_MODULE_LOADER_NAME_WITH_NUL;
 use abi_stable::std_types::RSlice;
 use handler_sdk::ContextInfo;
 use handler_sdk::abi::instance::CallError;
+use handler_sdk::abi::instance::Clients;
 use handler_sdk::abi::instance::HostServices;
 use handler_sdk::abi::instance::Instance;
 use handler_sdk::abi::instance::Outcome;
@@ -252,12 +253,17 @@ impl LibraryInstance {
     }
 
     /// Answers a batch of requests with one verb; the outcomes stand in the order of the requests, whether or not the call as a whole failed.
-    pub fn handle(&mut self, batch: &[&Request], services: &dyn HostServices) -> (Vec<Outcome>, Result<(), CallError>) {
+    pub fn handle(
+        &mut self,
+        batch: &[&Request],
+        services: &dyn HostServices,
+        clients: &dyn Clients,
+    ) -> (Vec<Outcome>, Result<(), CallError>) {
         let views: Vec<_> = batch.iter().map(|request| request.view()).collect();
         let requests: Vec<_> = views.iter().map(View::raw).collect();
         let verb = batch.first().map_or(RawVerb::PREDICT, |request| request.verb.raw());
         let raw = RawBatch { verb, requests: RSlice::from_slice(&requests) };
-        self.instance.handle(&raw, services)
+        self.instance.handle(&raw, services, clients)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use handler_sdk::Error as HandlerError;
 
 use crate::archive::ArchiveError;
+use crate::archive::ArchiveFault;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
@@ -31,6 +32,8 @@ pub enum ServeError {
     Handler(HandlerError),
     #[error("the device has no memory left: {0}")]
     OutOfResources(HandlerError),
+    #[error("the client reads its answer too slowly")]
+    SlowClient,
     #[error("the worker ended without an answer")]
     WorkerDied,
     #[error("the model was taken out meanwhile")]
@@ -68,10 +71,20 @@ pub enum RegisterError {
     Runtime(String),
     #[error("Model store has not been configured.")]
     NoStore,
-    #[error("Model name is not defined.")]
-    NoName,
+    /// With a text for the client, which knows the archive by its URL.
+    #[error("{text}")]
+    Archive { fault: ArchiveFault, text: String },
     #[error(transparent)]
     Load(#[from] LoadError),
+}
+
+// === impl RegisterError ===
+
+impl RegisterError {
+    pub(super) fn archive(error: &ArchiveError, url: &str) -> Self {
+        tracing::error!(%url, %error, "not registered");
+        Self::Archive { fault: error.fault(), text: error.client_text(url) }
+    }
 }
 
 /// Why the number of workers isn't another now.
@@ -133,7 +146,7 @@ pub enum LoadError {
     OtherVersion { archive: PathBuf, found: ModelVersion, version: ModelVersion },
     #[error("the generation is retired")]
     Retired,
-    #[error("the server is shutting down")]
+    #[error("it is being unregistered, or the server is shutting down")]
     Closed,
     #[error("the system gives no thread: {0}")]
     Thread(std::io::Error),

@@ -12,6 +12,7 @@ use super::EndpointSettings;
 use super::LoadError;
 use super::QueueStatus;
 use super::Scale;
+use super::Signature;
 use super::crew::Crew;
 use super::hand_over::Errand;
 use super::queue::Gate;
@@ -133,6 +134,11 @@ impl Generation {
     /// Lets the workers look whether they are summoned.
     pub(super) fn wake_workers(&self) {
         self.queue.wake_workers();
+    }
+
+    /// How its model is called without its handler; `None` where it has none that can be called.
+    pub(super) fn signature(&self) -> Option<&Signature> {
+        self.plan.signature.as_ref()
     }
 
     pub(super) fn entry(&self) -> &Entry {

@@ -14,9 +14,11 @@ use serde_json::Value;
 
 use super::Generation;
 use super::LoadError;
+use super::Signature;
 use super::endpoint::Endpoint;
 use super::generation::GenerationCode;
 use super::generation::Staffing;
+use super::model_call;
 use super::record::CodeRecord;
 use super::record::Entry;
 use super::record::ModelRecord;
@@ -175,6 +177,7 @@ impl Loader {
         let (model, model_record) = model.unzip();
         entry.write(|record| record.model = model_record);
         let context = context(endpoint, source, model.as_deref(), &self.requests);
+        let signature = model.as_deref().and_then(|model| signature(source, model));
         let request = CanaryRequest {
             handler: handler.clone(),
             context: context.clone(),
@@ -194,6 +197,7 @@ impl Loader {
             generation: entry.id(),
             handler: build.handler.clone(),
             context,
+            signature,
             policy: settings.batch,
             response_timeout: settings.response_timeout,
             tally: tally.clone(),
@@ -294,6 +298,13 @@ fn open(staged: &Arc<StagedLibrary>) -> Result<Library, LoadError> {
         let opened = opening.join().map_err(|_| LoadError::Panicked { what: "opening the library" })?;
         Ok(opened?)
     })
+}
+
+/// `None` where the model is no code, or code without the method that is called.
+fn signature(source: &Source, model: &dyn Model) -> Option<Signature> {
+    let schema = model.schema(model_call::METHOD).ok()?;
+    let config = source.package.config.as_ref();
+    Some(Signature::new(schema, config.map(|config| config.declared.clone()).unwrap_or_default()))
 }
 
 fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>, requests: &RequestConfig) -> ContextInfo {

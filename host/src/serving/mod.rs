@@ -2,6 +2,8 @@
 //!
 //! The layer knows no HTTP, no file watching and no libtorch; whoever calls it speaks in requests and names.
 
+mod arrivals;
+mod audience;
 mod autoscale;
 mod batcher;
 mod crew;
@@ -9,16 +11,20 @@ mod endpoint;
 mod error;
 mod generation;
 mod hand_over;
+mod infer;
 mod job;
 mod life;
 mod loader;
+mod model_call;
 mod queue;
 mod record;
 mod registration;
 mod registry;
 mod served;
 mod settings;
+mod signature;
 mod source;
+mod stream;
 mod swap;
 mod verbs;
 mod work;
@@ -36,8 +42,11 @@ pub use error::ServeError;
 pub use error::SwapError;
 pub use error::UnregisterError;
 pub use generation::Generation;
+pub use infer::Answerer;
 pub use job::Urgency;
 pub use loader::Loader;
+pub use model_call::ModelCall;
+pub use model_call::NamedTensor;
 pub use queue::QueueLimits;
 pub use queue::QueueStatus;
 pub use record::CodeRecord;
@@ -54,10 +63,19 @@ pub use served::Served;
 pub use settings::Asked;
 pub use settings::EndpointSettings;
 pub use settings::Scale;
+pub use signature::KnownTensor;
+pub use signature::Signature;
+pub use stream::Answered;
+pub use stream::Pieces;
 pub use swap::Swapped;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
 
+// How the Open Inference Protocol and archives call a tensor's elements.
+pub use crate::archive::datatype;
+pub use crate::archive::datatype_name;
+
+pub use crate::archive::ArchiveFault;
 // Callers make all but the residue, which they read; their place is beside the boundary that they are about.
 pub use crate::plugin::Field;
 pub use crate::plugin::Request;

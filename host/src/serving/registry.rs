@@ -22,6 +22,7 @@ use super::LookupError;
 use super::ServeError;
 use super::Trigger;
 use super::UnregisterError;
+use super::arrivals::Arrivals;
 use super::loader::Alarm;
 use super::settings::Asked;
 use super::settings::Machine;
@@ -48,6 +49,7 @@ pub struct Registry {
     pub(super) config: ServerConfig,
     machine: Machine,
     is_closed: AtomicBool,
+    pub(super) arrivals: Arrivals,
 }
 
 type Models = BTreeMap<ModelName, Versions>;
@@ -102,6 +104,7 @@ impl Registry {
             config,
             machine,
             is_closed: AtomicBool::new(false),
+            arrivals: Arrivals::default(),
         }
     }
 

@@ -91,6 +91,9 @@ impl Registry {
     /// What came of it is told to the log, describe and the metrics.
     pub fn archive_added(&self, archive: &Path, name: Option<ModelName>, url: String) {
         own_thread();
+        if self.arrivals.has(archive) {
+            return;
+        }
         match Package::open(archive, &self.loader.work_dir) {
             Ok(package) => self.add(NewModel { name, url, package: Arc::new(package), origin: Origin::Store }),
             Err(error) => tracing::error!(%url, %error, "failed to load model"),

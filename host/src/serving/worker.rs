@@ -16,6 +16,7 @@ use handler_sdk::ContextInfo;
 use handler_sdk::Error as HandlerError;
 
 use super::ServeError;
+use super::Signature;
 use super::batcher::BatchPolicy;
 use super::hand_over::Errand;
 use super::job::ReplyTo;
@@ -40,6 +41,8 @@ pub(super) struct WorkerPlan {
     pub(super) generation: GenerationId,
     pub(super) handler: String,
     pub(super) context: ContextInfo,
+    /// How the model is called without the handler; `None` where it can't be called.
+    pub(super) signature: Option<Signature>,
     pub(super) services: Services,
     pub(super) policy: BatchPolicy,
     /// How long one call may take before its worker is replaced.

@@ -1,0 +1,186 @@
+//! The connections of one port: who sends the head of a request slowly, or too large a one, costs no more than a socket for a while.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use axum::http::Response;
+use axum::response::IntoResponse;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use super::error::ApiError;
+use super::path;
+use super::reply;
+
+/// What a client may cost before its request is there.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// How long a connection may wait for the whole head of its next request. Pools of clients keep theirs for about a minute.
+    head_time: Duration,
+    /// The bytes of a head; TorchServe takes 4,096 of a request line and 8,192 of headers.
+    head_size: usize,
+}
+
+const LIMITS: Limits = Limits { head_time: Duration::from_secs(75), head_size: 64 * 1024 };
+
+/// Answers at a port until `end` says so; then each connection ends after the answer it is at.
+pub async fn serve(listener: TcpListener, router: Router, end: watch::Receiver<bool>) {
+    serve_within(LIMITS, listener, router, end).await;
+}
+
+async fn serve_within(limits: Limits, mut listener: TcpListener, router: Router, mut end: watch::Receiver<bool>) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_header_size(limits.head_size);
+    // Each connection holds an end of it.
+    let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
+    loop {
+        let stream = tokio::select! {
+            // Where there are too many files open this waits by itself.
+            (stream, _) = Listener::accept(&mut listener) => stream,
+            () = ended(&mut end) => break,
+        };
+        let connection = connection(builder.clone(), stream, router.clone(), end.clone());
+        let open = open.clone();
+        tokio::spawn(async move {
+            let _open = open;
+            connection.await;
+        });
+    }
+    drop((listener, open));
+    let _ = all_closed.recv().await;
+}
+
+fn connection(
+    builder: http1::Builder,
+    stream: TcpStream,
+    router: Router,
+    mut end: watch::Receiver<bool>,
+) -> impl Future<Output = ()> {
+    // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.
+    let _ = stream.set_nodelay(true);
+    async move {
+        let service = service_fn(move |request| answer(router.clone(), request));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        // How a client leaves is its own affair.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = ended(&mut end) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}
+
+async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let mut request = request.map(Body::new);
+    match path::normal(request.uri()) {
+        Ok(None) => {}
+        Ok(Some(uri)) => *request.uri_mut() = uri,
+        Err(bad) => return Ok(reply::identified(ApiError::bad_request(bad.text()).into_response())),
+    }
+    router.oneshot(request).await
+}
+
+async fn ended(end: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end too.
+    let _ = end.wait_for(|ended| *ended).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::io::Write;
+    use std::net::SocketAddr;
+    use std::net::TcpStream;
+    use std::time::Instant;
+
+    use axum::routing::any;
+
+    use super::*;
+
+    const QUICK: Limits = Limits { head_time: Duration::from_millis(100), ..LIMITS };
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    async fn start(limits: Limits) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, ended) = watch::channel(false);
+        let router = Router::new().route("/{*path}", any(|| async { "answered" }));
+        (address, end, tokio::spawn(serve_within(limits, listener, router, ended)))
+    }
+
+    /// What comes until the server closes, on a thread of its own.
+    async fn speak(address: SocketAddr, parts: Vec<String>) -> String {
+        let speaking = move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            for part in parts {
+                // The server may have closed already.
+                let _ = stream.write_all(part.as_bytes());
+            }
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            String::from_utf8(answer).unwrap()
+        };
+        tokio::task::spawn_blocking(speaking).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_head_that_never_ends_is_cut_off() {
+        let (address, _end, _served) = start(QUICK).await;
+        let began = Instant::now();
+        for beginning in ["", "GET /x HTTP/1.1\r\n", "GET /x HTTP/1.1\r\nhost: h\r\nx-slow: "] {
+            assert_eq!(speak(address, vec![beginning.to_owned()]).await, "", "{beginning:?}");
+        }
+        assert!(began.elapsed() < PATIENCE);
+        let whole = "GET /x HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_owned();
+        assert!(speak(address, vec![whole]).await.ends_with("answered"));
+    }
+
+    #[tokio::test]
+    async fn a_large_head_is_taken_and_a_flood_is_not() {
+        let (address, _end, _served) = start(Limits { head_time: PATIENCE, ..LIMITS }).await;
+        let with = |line: usize, headers: usize| {
+            let path = "p".repeat(line);
+            let value = "v".repeat(headers);
+            vec![format!("GET /{path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\nx-long: {value}\r\n\r\n")]
+        };
+        // What TorchServe takes, and more.
+        assert!(speak(address, with(4096, 8192)).await.ends_with("answered"));
+        assert!(speak(address, with(10, LIMITS.head_size)).await.starts_with("HTTP/1.1 431 "));
+        let many: Vec<_> = (0..1000).map(|number| format!("x-{number}: v\r\n")).collect();
+        let flood = format!("GET /x HTTP/1.1\r\nhost: h\r\n{}\r\n", many.concat());
+        assert!(speak(address, vec![flood]).await.starts_with("HTTP/1.1 431 "));
+    }
+
+    #[tokio::test]
+    async fn the_end_comes_when_the_last_connection_is_closed() {
+        let (address, end, served) = start(Limits { head_time: PATIENCE, ..LIMITS }).await;
+        // A client that keeps its connection, and asks nothing further.
+        let answered = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /x HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
+            let mut one = [0];
+            stream.read_exact(&mut one).unwrap();
+            stream
+        });
+        let kept = answered.await.unwrap();
+        end.send(true).unwrap();
+        tokio::time::timeout(PATIENCE, served).await.unwrap().unwrap();
+        drop(kept);
+    }
+}

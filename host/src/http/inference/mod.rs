@@ -1,0 +1,158 @@
+//! Health, and all routes that ask a model: each turns its path into a [`Call`], and one place answers.
+
+mod kserve;
+mod legacy;
+mod predict;
+mod sagemaker;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::Method;
+use axum::http::Response;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::IntoResponse;
+use axum::routing::any;
+
+use super::Api;
+use super::body;
+use super::error;
+use super::error::ApiError;
+use super::reply;
+use super::reply::RequestId;
+use super::types::Status;
+use crate::serving::Answered;
+use crate::serving::Field;
+use crate::serving::Request;
+use crate::serving::ServeError;
+use crate::serving::Urgency;
+use crate::serving::Verb;
+
+pub(super) use kserve::status_routes;
+
+/// What a path and its request ask of a model.
+#[derive(Debug)]
+struct Call {
+    model: String,
+    version: Option<String>,
+    /// `None` where the path leaves it to the client's headers.
+    verb: Option<Verb>,
+    /// What follows the version in the path; handlers see it as the header of that name.
+    url_path: Option<String>,
+    fields: Vec<Field>,
+}
+
+/// Headers that say what is asked of the handler: set by the server where the path says it.
+const EXPLAIN: &str = "explain";
+const DESCRIBE: &str = "describe";
+const URL_PATH: &str = "url_path";
+
+pub(super) fn routes() -> Router<Api> {
+    // TorchServe predicts whatever the method is.
+    Router::new()
+        .route("/ping", any(ping))
+        .route("/ping/{*rest}", any(ping))
+        .merge(predict::routes())
+        .merge(kserve::routes())
+        .merge(sagemaker::routes())
+        .merge(legacy::routes())
+}
+
+async fn ping(State(api): State<Api>) -> Response<Body> {
+    if api.registry.list().iter().all(|endpoint| endpoint.is_healthy()) {
+        reply::json(StatusCode::OK, &Status::new("Healthy"))
+    } else {
+        reply::json(StatusCode::INTERNAL_SERVER_ERROR, &Status::new("Unhealthy"))
+    }
+}
+
+/// Reads a request to its end: its head, and the fields of its body.
+///
+/// The model is looked up afterwards: a client that is still sending wouldn't read an answer.
+async fn read(api: &Api, request: axum::extract::Request) -> Result<(Parts, Vec<Field>), Response<Body>> {
+    if request.method() == Method::OPTIONS {
+        // A browser that asks what is allowed must not cost an inference.
+        return Err(error::method_not_allowed().await.into_response());
+    }
+    let (head, body) = request.into_parts();
+    let fields = body::fields(&head.headers, body, api.max_request_size).await;
+    fields.map(|fields| (head, fields)).map_err(IntoResponse::into_response)
+}
+
+/// The same, with the parameters of the query before the fields of the body.
+async fn read_with_query(api: &Api, request: axum::extract::Request) -> Result<(Parts, Vec<Field>), Response<Body>> {
+    let (head, fields) = read(api, request).await?;
+    match body::with_query(head.uri.query(), fields) {
+        Ok(fields) => Ok((head, fields)),
+        Err(error) => Err(error.into_response()),
+    }
+}
+
+/// Asks the model, and gives its answer.
+async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
+    let Call { model, version, verb, url_path, fields } = call;
+    let version = version.as_deref();
+    let endpoint = match api.registry.find(&model, version) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return ApiError::from(error).into_response(),
+    };
+    let mut headers = names_and_values(&head.headers);
+    let says = |name| head.headers.get(name).is_some_and(|value| value == "True");
+    if let Some(by_path) = verb {
+        set(&mut headers, EXPLAIN, if by_path == Verb::Explain { "True" } else { "False" }.to_owned());
+    }
+    if let Some(url_path) = url_path {
+        set(&mut headers, URL_PATH, url_path);
+    }
+    let verb = match verb {
+        _ if says(DESCRIBE) => Verb::Describe,
+        Some(verb) => verb,
+        None if says(EXPLAIN) => Verb::Explain,
+        None => Verb::Predict,
+    };
+    let id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let request = Request { verb, id, headers, fields };
+    match endpoint.ask(request, urgency(&head.headers)).await {
+        Ok(Answered::Whole(answer)) => reply::answer(answer),
+        Ok(Answered::InPieces(first, pieces)) => {
+            let (metrics, id) = (api.registry.metrics().clone(), head.extensions.get::<RequestId>().cloned());
+            reply::in_pieces(first, pieces, move |error| {
+                let (model, version) = (endpoint.name(), endpoint.version());
+                let request = id.as_ref().map(|id| id.0.as_str());
+                tracing::warn!(%model, %version, request, %error, "an answer broke off after its first piece");
+                metrics.answer_broken_off(model, version);
+            })
+        }
+        // The worker has mistaken the task.
+        Ok(Answered::Tensors(_)) => ApiError::serving(&ServeError::WorkerDied, &model, version).into_response(),
+        Err(error) if verb == Verb::Describe => ApiError::describing(&error, &model, version).into_response(),
+        Err(error) => ApiError::serving(&error, &model, version).into_response(),
+    }
+}
+
+/// What the header `priority` says, in the form of RFC 9218: `u=0` for the most urgent to `u=7`.
+pub(super) fn urgency(headers: &HeaderMap) -> Urgency {
+    let value = headers.get("priority").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let number = value.split(',').find_map(|item| item.trim().strip_prefix("u=")?.parse().ok());
+    number.map_or_else(Urgency::default, Urgency::new)
+}
+
+/// The headers as handlers see them; one that isn't text is left out.
+pub(super) fn names_and_values(headers: &HeaderMap) -> Vec<(String, String)> {
+    // With room for those that the server sets.
+    let mut all = Vec::with_capacity(headers.len() + 2);
+    for (name, value) in headers {
+        if let Ok(value) = value.to_str() {
+            all.push((name.as_str().to_owned(), value.to_owned()));
+        }
+    }
+    all
+}
+
+/// The server's own word counts, whatever the client said under that name.
+fn set(headers: &mut Vec<(String, String)>, name: &str, value: String) {
+    headers.retain(|(other, _)| other != name);
+    headers.push((name.to_owned(), value));
+}
