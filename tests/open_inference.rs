@@ -1,6 +1,5 @@
 //! The Open Inference Protocol: `/v2`, with and without a model behind it.
 
-use serde_json::Value;
 use serde_json::json;
 
 use crate::support::Answer;
@@ -82,10 +81,8 @@ fn without_a_model_the_handler_gets_the_body_as_it_is() {
     }
     // TorchServe infers whatever the method is.
     assert_eq!(server.inference("/v2/models/echo/infer", &Sent::body("put").method("PUT")).ok(), "put");
-    let metrics = server.metrics().ok();
-    let counted =
-        |line: &&str| line.starts_with("ts_inference_requests_total{") && line.contains("model_name=\"teller\"");
-    assert!(metrics.lines().find(counted).unwrap().ends_with(" 4"), "{metrics}");
+    let counted = |version: &str| server.metric("ts_inference_requests_total", &["model_name=\"teller\"", version]);
+    assert_eq!([counted("model_version=\"default\""), counted("model_version=\"1.0\"")], [2, 2]);
 }
 
 #[test]
@@ -112,6 +109,8 @@ fn what_is_not_there_is_said_in_the_protocol_s_form() {
 
 #[cfg(feature = "torch")]
 mod with_a_model {
+    use serde_json::Value;
+
     use super::*;
     use crate::support::first_party;
     use crate::support::mnist_weights;
