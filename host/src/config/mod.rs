@@ -6,14 +6,18 @@ pub mod access;
 pub mod address;
 pub mod autoscale;
 pub mod error;
+pub mod metrics;
 pub mod models;
 
 mod keys;
 mod properties;
 mod settings;
+mod snapshot;
 
+pub mod report;
 pub mod requests;
 pub mod server;
+pub mod sources;
 pub mod swap;
 
 #[cfg(test)]
@@ -25,12 +29,17 @@ pub use access::TokenConfig;
 pub use address::Address;
 pub use autoscale::AutoscaleConfig;
 pub use error::ConfigError;
+pub use error::Origin;
+pub use metrics::MetricsConfig;
+pub use metrics::MetricsMode;
 pub use models::ModelDefaults;
+pub use report::Explained;
+pub use report::Setting;
 pub use requests::Envelope;
 pub use requests::RequestConfig;
-pub use server::ConfigSources;
-pub use server::Overrides;
 pub use server::ServerConfig;
+pub use sources::ConfigSources;
+pub use sources::Overrides;
 pub use swap::SwapConfig;
 pub use swap::Unload;
 pub use swap::WatchConfig;

@@ -23,6 +23,7 @@ use super::error::ApiError;
 use super::reply;
 use super::reply::RequestId;
 use super::types::Status;
+use crate::metrics::AskedVersion;
 use crate::serving::Answered;
 use crate::serving::Field;
 use crate::serving::Request;
@@ -116,7 +117,7 @@ pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<
     };
     let id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let request = Request { verb, id, headers, fields };
-    match endpoint.ask(request, urgency(&head.headers)).await {
+    match endpoint.ask(request, urgency(&head.headers), AskedVersion::of(version)).await {
         Ok(Answered::Whole(answer)) => Ok(reply::answer(answer)),
         Ok(Answered::InPieces(first, pieces)) => {
             let (metrics, id) = (api.registry.metrics().clone(), head.extensions.get::<RequestId>().cloned());
