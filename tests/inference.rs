@@ -193,8 +193,9 @@ fn a_path_is_decoded_once_or_refused() {
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\r\nx-request-id: "), "{answer}");
         says(&answer, &["\"type\": \"BadRequestException\"", "The path is not well-formed"]);
     }
-    for path in ["/predictions", "/predictions//echo", "/explanations", "/v1/models", "/models/echo", "/models/echo/x"]
-    {
+    let message = server.inference("/predictions//echo", &Sent::body("x")).error(404, "ModelNotFoundException");
+    assert_eq!(message, "Model not found: ");
+    for path in ["/predictions", "/explanations", "/v1/models", "/models/echo", "/models/echo/x"] {
         server.inference(path, &Sent::body("x")).error(404, "ResourceNotFoundException");
     }
     server.still_serves();

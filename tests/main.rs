@@ -13,6 +13,7 @@
 
 mod support;
 
+mod archiver;
 mod archives;
 mod batches;
 mod check;
@@ -20,6 +21,7 @@ mod dev;
 mod faults;
 mod inference;
 mod layering;
+mod management;
 mod mass;
 mod mnist;
 mod new;
@@ -28,3 +30,4 @@ mod serve;
 mod shutdown;
 mod swap;
 mod third_party;
+mod tokens;

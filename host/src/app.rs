@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::archive::FetchRules;
+use crate::archive::FileInTheWay;
 use crate::archive::LoadModels;
 use crate::archive::Package;
 use crate::archive::Store;
@@ -25,6 +27,7 @@ use crate::config::WatchConfig;
 use crate::http;
 use crate::http::Api;
 use crate::http::Apis;
+use crate::http::Tokens;
 use crate::metrics::Metrics;
 use crate::model::Accelerators;
 use crate::model::Runtime;
@@ -37,6 +40,7 @@ use crate::reload::Reloader;
 use crate::serving::Endpoint;
 use crate::serving::Loader;
 use crate::serving::NewModel;
+use crate::serving::Origin;
 use crate::serving::Registry;
 
 /// A server that is configured and has no port yet.
@@ -119,10 +123,12 @@ impl App {
         let mut signals = Signals::new()?;
         // The ports first: with one that is taken, nothing else needs to begin. Clients wait at them until the models are registered.
         let ports = self.bind(&mut tell).await?;
+        // Only who has the ports writes the key file: it may be that of a server that runs.
+        let tokens = self.tokens()?;
         let watching = self.watching()?;
         let endpoints = self.register_startup_models()?;
         let (ended, end) = watch::channel(false);
-        let servers: Vec<_> = ports.into_iter().map(|port| self.serve(port, end.clone())).collect();
+        let servers: Vec<_> = ports.into_iter().map(|port| self.serve(port, tokens.as_ref(), end.clone())).collect();
         self.on_a_thread("load", move |registry| registry.load_all(&endpoints))?;
         self.on_a_thread("watchdog", Registry::watch)?;
         let reloader = watching.map(|watching| watching.start(&self.registry)).transpose()?;
@@ -145,6 +151,22 @@ impl App {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// The keys that clients need; they last until this is dropped.
+    fn tokens(&self) -> anyhow::Result<Option<Tokens>> {
+        let Some(config) = &self.config.access.tokens else { return Ok(None) };
+        let tokens = Tokens::start(config).with_context(|| {
+            format!(
+                "can't write the tokens to {}: start in a folder that can be written, or with --disable-token-auth",
+                config.key_file.display()
+            )
+        })?;
+        tracing::info!(
+            "clients need a token, sent as `Authorization: Bearer KEY`. Key file located at {}. Start with --disable-token-auth to ask nobody",
+            tokens.file().display()
+        );
+        Ok(Some(tokens))
     }
 
     /// What there is to watch; `None` where the operator wants none of it.
@@ -175,7 +197,10 @@ impl App {
             LoadModels::Listed(models) => models
                 .into_iter()
                 .map(|model| {
-                    let path = store.resolve(&model.url);
+                    // A server that starts again has it from the last time.
+                    let rules = FetchRules { file_in_the_way: FileInTheWay::Used, ..FetchRules::default() };
+                    let urls = &self.config.access.allowed_urls;
+                    let path = store.obtain(&model.url, &|url| urls.allow(url), &rules);
                     (model.name, model.url, path)
                 })
                 .collect(),
@@ -185,7 +210,7 @@ impl App {
             let package = path.and_then(|path| Package::open(&path, self.work_dir.path()));
             let registered = package.map_err(Into::into).and_then(|package| {
                 let url = url.clone();
-                self.registry.register(NewModel { name, url, package: Arc::new(package), at_startup: true })
+                self.registry.register(NewModel { name, url, package: Arc::new(package), origin: Origin::Startup })
             });
             match registered {
                 Ok(endpoint) => endpoints.push(endpoint),
@@ -226,8 +251,13 @@ impl App {
     }
 
     /// Answers at a port until `end` says so.
-    fn serve(&self, port: Port, end: watch::Receiver<bool>) -> JoinHandle<()> {
-        let api = Api { registry: Arc::clone(&self.registry), max_request_size: self.config.max_request_size };
+    fn serve(&self, port: Port, tokens: Option<&Tokens>, end: watch::Receiver<bool>) -> JoinHandle<()> {
+        let api = Api {
+            registry: Arc::clone(&self.registry),
+            model_api: self.config.access.enable_model_api,
+            max_request_size: self.config.max_request_size,
+            tokens: tokens.map(Tokens::ring),
+        };
         tokio::spawn(http::serve(port.listener, http::router(port.apis, api), end))
     }
 

@@ -41,6 +41,14 @@ impl Sent {
         self
     }
 
+    /// With a key, if there is one.
+    pub(crate) fn bearer(self, key: Option<&str>) -> Self {
+        match key {
+            Some(key) => self.header("authorization", &format!("Bearer {key}")),
+            None => self,
+        }
+    }
+
     pub(crate) fn content_type(self, value: &str) -> Self {
         self.header("content-type", value)
     }

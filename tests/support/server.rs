@@ -66,6 +66,8 @@ impl Setup {
             "management_address=http://127.0.0.1:0",
             "metrics_address=http://127.0.0.1:0",
             "default_workers_per_model=1",
+            // Most tests are about something else.
+            "disable_token_authorization=true",
             "",
         ];
         Self { folder, properties: properties.join("\n"), models: "all".to_owned() }
@@ -93,6 +95,11 @@ impl Setup {
         self
     }
 
+    /// Clients need a token.
+    pub(crate) fn with_tokens(self) -> Self {
+        self.property("disable_token_authorization", "false")
+    }
+
     /// What to load, where it isn't all that the store has.
     pub(crate) fn models(mut self, models: &str) -> Self {
         models.clone_into(&mut self.models);
@@ -107,8 +114,20 @@ impl Setup {
         self.folder.path().join("plugins")
     }
 
+    /// Where it runs.
+    pub(crate) fn current_dir(&self) -> PathBuf {
+        self.folder.path().join("elsewhere")
+    }
+
     /// Starts it and waits until every model is served or has failed.
     pub(crate) fn start(self) -> Server {
+        let server = self.start_bare();
+        eventually("every model to be served or to have failed", || server.has_settled().then_some(()));
+        server
+    }
+
+    /// Starts it and waits until it takes requests.
+    pub(crate) fn start_bare(self) -> Server {
         let mut child = self.command().spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let kept = Arc::clone(&log);
@@ -150,7 +169,6 @@ impl Setup {
         server.inference = bound("Inference");
         server.management = bound("Management");
         server.metrics = bound("Metrics");
-        eventually("every model to be served or to have failed", || server.has_settled().then_some(()));
         server
     }
 
@@ -174,7 +192,7 @@ impl Setup {
             }
         }
         command
-            .current_dir(folder.join("elsewhere"))
+            .current_dir(self.current_dir())
             .arg("serve")
             .arg("--ts-config")
             .arg(folder.join("config.properties"))
@@ -276,6 +294,18 @@ impl Server {
         self.folder.path().join("work")
     }
 
+    /// Where it runs, and keeps the key file.
+    pub(crate) fn current_dir(&self) -> PathBuf {
+        self.folder.path().join("elsewhere")
+    }
+
+    /// The key for `management`, `inference` or `API`, as it is now; none where nobody needs one.
+    pub(crate) fn key(&self, kind: &str) -> Option<String> {
+        let file = fs::read_to_string(self.current_dir().join("key_file.json")).ok()?;
+        let keys: Value = serde_json::from_str(&file).unwrap();
+        Some(keys[kind]["key"].as_str().unwrap().to_owned())
+    }
+
     /// Of its process.
     pub(crate) fn id(&self) -> u32 {
         self.child.lock().unwrap().id()
@@ -296,10 +326,11 @@ impl Server {
     }
 
     fn has_settled(&self) -> bool {
-        let list = self.management("/models", &Sent::get()).json();
+        let get = Sent::get().bearer(self.key("management").as_deref());
+        let list = self.management("/models", &get).json();
         list["models"].as_array().unwrap().iter().all(|model| {
             let name = model["modelName"].as_str().unwrap();
-            let versions = self.management(&format!("/models/{name}/all"), &Sent::get()).json();
+            let versions = self.management(&format!("/models/{name}/all"), &get).json();
             versions.as_array().unwrap().iter().all(|version| version["status"] != "LOADING")
         })
     }

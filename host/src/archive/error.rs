@@ -39,6 +39,16 @@ pub enum ArchiveError {
     )]
     BadManifest { archive: PathBuf, detail: String },
     #[error(
+        "the manifest of {} can't be read (\"model\" is not a JSON object); correct MAR-INF/MANIFEST.json or build the archive again",
+        archive.display()
+    )]
+    NoModelEntry { archive: PathBuf },
+    #[error(
+        "the manifest of {} has no model name; name the model when it is registered, or pack the archive again with --model-name",
+        archive.display()
+    )]
+    NoModelName { archive: PathBuf },
+    #[error(
         "the manifest of {} names the runtime {runtime:?}; use python, python3 or LSP",
         archive.display()
     )]
@@ -99,6 +109,10 @@ pub enum ArchiveError {
     UrlNotAllowed { url: String },
     #[error("Model not found at: {url}")]
     ModelNotFound { url: String },
+    #[error("Failed to download archive from: {url} ({cause})")]
+    DownloadFailed { url: String, cause: String },
+    #[error("Model file already exists {file}; remove it from the model store, or register {file} itself")]
+    FileExists { file: String },
 }
 
 /// What is wrong with one member, and what to do; the end of a sentence that names it.

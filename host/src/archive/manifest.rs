@@ -79,7 +79,7 @@ impl Manifest {
             return Err(bad("it is not a JSON object".to_owned()));
         }
         if value.get("model").is_some_and(|model| !model.is_object()) {
-            return Err(bad("\"model\" is not a JSON object".to_owned()));
+            return Err(ArchiveError::NoModelEntry { archive: archive.to_owned() });
         }
         match value.get("runtime") {
             Some(Value::String(runtime)) if Runtime::parse(runtime).is_none() => {

@@ -5,16 +5,21 @@
 //! handler or a model does: it hands out names, settings and paths.
 
 pub mod error;
+
+pub mod answer;
+
 pub mod handler_name;
 pub mod manifest;
 pub mod members;
 pub mod model_config;
+pub mod signature;
 
 mod sink;
 
 mod extract;
 pub mod package;
 
+mod leftovers;
 mod plan;
 mod write;
 
@@ -22,6 +27,10 @@ pub mod pack;
 
 pub mod store;
 
+pub mod fetch;
+
+#[cfg(test)]
+mod fetch_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
@@ -29,8 +38,12 @@ mod pack_tests;
 #[cfg(test)]
 mod package_tests;
 
+pub use answer::ArchiveFault;
 pub use error::ArchiveError;
 pub use error::MemberProblem;
+pub use fetch::FetchRules;
+pub use fetch::FileInTheWay;
+pub use fetch::is_url;
 pub use handler_name::HandlerName;
 pub use handler_name::HandlerRef;
 pub use manifest::Manifest;
@@ -46,8 +59,13 @@ pub use pack::Packed;
 pub use pack::pack;
 pub use package::Package;
 pub use package::files_of;
+pub use signature::Declared;
+pub use signature::TensorSpec;
+pub use signature::datatype;
+pub use signature::datatype_name;
 pub use sink::Limits;
 pub use store::LoadModels;
 pub use store::Store;
+pub use store::is_offered;
 pub use write::ArchiveFormat;
 pub use write::Existing;

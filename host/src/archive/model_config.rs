@@ -8,6 +8,7 @@ use serde_json::Map;
 use serde_json::Value;
 
 use crate::archive::error::ArchiveError;
+use crate::archive::signature::Declared;
 
 /// A model's config file: the whole of it for the handler, the known keys for the server.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,8 @@ pub struct ModelConfig {
     /// Always an object; what a handler sees.
     pub value: Value,
     pub settings: ModelSettings,
+    /// The tensors that the model takes and gives.
+    pub declared: Declared,
     /// One sentence for each known key whose value was ignored, and why.
     pub warnings: Vec<String>,
 }
@@ -131,8 +134,9 @@ impl ModelConfig {
             max_retry_timeout: reader.seconds("maxRetryTimeoutInSec"),
         };
         reader.not_honoured();
-        let warnings = reader.warnings;
-        Self { value: Value::Object(keys), settings, warnings }
+        let mut warnings = reader.warnings;
+        let declared = Declared::read(&keys, &mut warnings);
+        Self { value: Value::Object(keys), settings, declared, warnings }
     }
 }
 

@@ -98,6 +98,9 @@ pub fn pack(request: &PackRequest) -> Result<Packed, ArchiveError> {
     };
     let text = manifest.to_text().map_err(|e| ArchiveError::Write { path: target.clone(), detail: e.to_string() })?;
     plan.make_export_path(&request.export_path)?;
+    if request.existing == Existing::Replace {
+        plan.warn_of_overwriting();
+    }
     let written = write::write(&write::Job {
         target: &target,
         name: &model_name,

@@ -10,6 +10,7 @@ use crate::archive::error::ArchiveError;
 use crate::archive::extract;
 use crate::archive::extract::Form;
 use crate::archive::handler_name::HandlerName;
+use crate::archive::handler_name::HandlerRef;
 use crate::archive::handler_name::library_file;
 use crate::archive::manifest::MANIFEST_MEMBER;
 use crate::archive::manifest::Manifest;
@@ -105,6 +106,11 @@ impl Package {
         }
     }
 
+    /// The name under which a client that names none registers this package: as in TorchServe, the manifest must have one.
+    pub fn registered_name(&self) -> Result<ModelName, ArchiveError> {
+        self.manifest_name()?.ok_or_else(|| ArchiveError::NoModelName { archive: self.source.clone() })
+    }
+
     /// The name under which a start-up list without names serves this package.
     pub fn default_name(&self) -> Result<ModelName, ArchiveError> {
         match self.manifest_name()? {
@@ -122,6 +128,22 @@ impl Package {
     /// The weights, if the manifest names any.
     pub fn serialized_file(&self) -> Result<Option<PathBuf>, ArchiveError> {
         self.named("serialized file", self.manifest.model.serialized_file.as_deref())
+    }
+
+    /// All that the manifest names and the archive lacks.
+    pub fn missing(&self) -> Vec<ArchiveError> {
+        let model = &self.manifest.model;
+        let named = [
+            ("serialized file", &model.serialized_file),
+            ("model file", &model.model_file),
+            ("requirements file", &model.requirements_file),
+        ];
+        let mut missing: Vec<_> =
+            named.into_iter().filter_map(|(role, name)| self.named(role, name.as_deref()).err()).collect();
+        if let Ok(Some(HandlerName { refers_to: HandlerRef::Packed { library, .. }, .. })) = self.handler() {
+            missing.extend(self.library_path(&library).err());
+        }
+        missing
     }
 
     /// A library that the archive carries, named without its suffix.

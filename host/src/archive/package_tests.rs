@@ -65,6 +65,7 @@ fn torchserves_lsp_archive_carries_its_library() {
     };
     assert_eq!(class, "NoopHandler");
     assert!(package.library_path(&library).unwrap().is_file());
+    assert!(package.missing().is_empty());
     let message = package.library_path("libother").unwrap_err().to_string();
     assert!(message.contains("has no such member; it has: libnoop_handler.so"), "{message}");
 }
@@ -117,6 +118,8 @@ fn no_manifest_is_legal_and_a_wrong_one_is_not() {
     let open = || Package::open(folder.path(), work.path()).map_err(|e| e.to_string());
     let package = open().unwrap();
     assert_eq!(package.handler().unwrap(), None);
+    let message = package.registered_name().unwrap_err().to_string();
+    assert!(message.contains("has no model name; name the model when it is registered"), "{message}");
     assert_eq!(package.manifest.model.model_version.as_str(), "1.0");
     assert!(package.config.is_none());
 
@@ -138,6 +141,12 @@ fn no_manifest_is_legal_and_a_wrong_one_is_not() {
     fs::write(folder.path().join("MAR-INF/MANIFEST.json"), manifest).unwrap();
     let message = open().unwrap().serialized_file().unwrap_err().to_string();
     assert!(message.contains("names \"m.pt\" as its serialized file"), "{message}");
+    let manifest = r#"{"model":{"requirementsFile":"r.txt"}}"#;
+    fs::write(folder.path().join("MAR-INF/MANIFEST.json"), manifest).unwrap();
+    let missing = open().unwrap().missing();
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    let message = missing[0].to_string();
+    assert!(message.contains("names \"r.txt\" as its requirements file"), "{message}");
     let message = Package::open(&folder.path().join("none.mar"), Path::new("unused")).unwrap_err().to_string();
     assert!(message.contains("can't open"), "{message}");
 }

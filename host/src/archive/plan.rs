@@ -20,9 +20,10 @@ pub(super) struct Plan {
     pub(super) warnings: Vec<String>,
 }
 
-/// The names that TorchServe's archiver doesn't take as files.
+/// The names of TorchServe's own handlers, which are never files. Its archiver has forgotten `densenet_handler`.
 const BUILT_IN: &[&str] = &[
     "base_handler",
+    "densenet_handler",
     "text_classifier",
     "image_classifier",
     "object_detector",
@@ -32,9 +33,9 @@ const BUILT_IN: &[&str] = &[
     "trt_llm_handler",
 ];
 
-/// As TorchServe's archiver has it: a pattern doesn't match hidden files.
+/// Hidden files are left to [`shows_hidden`]: the crate's own rule leaves them out where a pattern asks for them.
 const PATTERN_RULES: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
 
 // === impl Plan ===
 
@@ -129,10 +130,18 @@ impl Plan {
 
     fn add_matches(&mut self, pattern: &str) -> Result<(), ArchiveError> {
         let bad = |detail: String| ArchiveError::BadPattern { pattern: pattern.to_owned(), detail };
-        let matches = glob::glob_with(pattern, PATTERN_RULES).map_err(|e| bad(e.msg.to_owned()))?;
+        // In TorchServe's archiver two stars mean no more than one.
+        let mut plain = pattern.to_owned();
+        while plain.contains("**") {
+            plain = plain.replace("**", "*");
+        }
+        let matches = glob::glob_with(&plain, PATTERN_RULES).map_err(|e| bad(e.msg.to_owned()))?;
         let mut any = false;
         for path in matches {
             let path = path.map_err(|e| bad(e.to_string()))?;
+            if shows_hidden(&plain, &path) {
+                continue;
+            }
             any = true;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let unwanted = members::is_unwanted_folder(&name) || name == "MAR-INF";
@@ -141,7 +150,7 @@ impl Plan {
             }
         }
         if !any {
-            self.warnings.push(format!("the pattern {pattern} matches no file"));
+            self.warnings.push(format!("Given wildcard pattern did not match any file: {pattern}"));
         }
         Ok(())
     }
@@ -173,8 +182,8 @@ impl Plan {
             return Ok(());
         }
         if let Some(first) = self.sources.get(&name) {
-            // Naming one file twice, as with `--serialized-file m.pt --extra-files .`, is fine.
-            if same_file(first, path) {
+            // Naming one file twice, as with `--serialized-file m.pt --extra-files .`, is fine, and so is a copy of it.
+            if same_file(first, path) || same_content(first, path) {
                 return Ok(());
             }
             return Err(self.collision(name.clone(), first, path));
@@ -196,6 +205,13 @@ impl Plan {
         ArchiveError::Collision { member, first: first.to_owned(), second: second.to_owned() }
     }
 
+    /// Says so where an archive of that name is going to be replaced.
+    pub(super) fn warn_of_overwriting(&mut self) {
+        if fs::symlink_metadata(&self.target).is_ok() {
+            self.warnings.push(format!("Overwriting {} ...", self.target.display()));
+        }
+    }
+
     pub(super) fn make_export_path(&mut self, folder: &Path) -> Result<(), ArchiveError> {
         if folder.is_dir() {
             return Ok(());
@@ -203,13 +219,20 @@ impl Plan {
         if folder.exists() {
             return Err(ArchiveError::ExportPathNotAFolder { path: folder.to_owned() });
         }
-        self.warnings.push(format!("the export path {} didn't exist; it was made", folder.display()));
+        self.warnings.push(format!("Export directory ({}) does not exist. Creating...", folder.display()));
         fs::create_dir_all(folder).map_err(|source| ArchiveError::Io {
             doing: "make the export path",
             path: folder.to_owned(),
             cause: source,
         })
     }
+}
+
+/// Whether a match is hidden, or lies in a hidden folder, where the pattern has no dot: as in Python, that is no match.
+fn shows_hidden(pattern: &str, path: &Path) -> bool {
+    let asked = pattern.rsplit('/').filter(|part| !part.is_empty() && *part != ".");
+    let found = path.components().rev().map(|part| part.as_os_str().to_string_lossy());
+    found.zip(asked).any(|(found, asked)| found.starts_with('.') && !asked.starts_with('.'))
 }
 
 /// Where a library may lie that was given as `path/libx`, `path/libx.so` or, as its
@@ -237,4 +260,15 @@ fn same_file(a: &Path, b: &Path) -> bool {
         (Ok(a), Ok(b)) => a == b,
         _ => false,
     }
+}
+
+/// Whether two files hold the same; what can't be read is left to whoever packs it.
+fn same_content(a: &Path, b: &Path) -> bool {
+    let length = |path: &Path| fs::metadata(path).map(|kind| kind.len()).ok();
+    let digest = |path: &Path| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(fs::File::open(path).ok()?).ok()?;
+        Some(hasher.finalize())
+    };
+    length(a).is_some() && length(a) == length(b) && digest(a).is_some_and(|found| digest(b) == Some(found))
 }

@@ -50,9 +50,7 @@ impl Store {
         let mut candidates = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let named_as_one = ENDINGS.iter().any(|ending| name.ends_with(ending));
-            if !name.starts_with('.') && (path.is_dir() || (named_as_one && path.is_file())) {
+            if is_offered(&path) {
                 candidates.push(path);
             }
         }
@@ -117,6 +115,13 @@ impl LoadModel {
         }
         Ok(Self { name, url: url.to_owned() })
     }
+}
+
+/// Whether a server that serves all of its store takes this for an archive: by its name, whatever is in it.
+pub fn is_offered(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let named_as_one = ENDINGS.iter().any(|ending| name.ends_with(ending));
+    !name.starts_with('.') && (path.is_dir() || (named_as_one && path.is_file()))
 }
 
 /// The name TorchServe gives a model whose manifest has none: the file's name, without

@@ -23,6 +23,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use crate::archive::error::ArchiveError;
+use crate::archive::leftovers;
 use crate::archive::manifest::MANIFEST_MEMBER;
 use crate::archive::members::Member;
 use crate::ids::Digest;
@@ -82,6 +83,7 @@ pub(super) fn write(job: &Job<'_>) -> Result<Written, ArchiveError> {
     if job.existing == Existing::Refuse && fs::symlink_metadata(job.target).is_ok() {
         return Err(job.already_exists());
     }
+    leftovers::sweep(job.export_path(), HIDDEN);
     match job.format {
         ArchiveFormat::Mar => job.write_file(|file| job.zip(file, CompressionMethod::Deflated)),
         ArchiveFormat::ZipStore => job.write_file(|file| job.zip(file, CompressionMethod::Stored)),
@@ -106,6 +108,7 @@ impl Job<'_> {
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(self.export_path())
             .map_err(|e| self.failed(&e))?;
+        let _held = leftovers::hold(file.path());
         let members = fill(file.as_file_mut())?;
         file.as_file().sync_all().map_err(|e| self.failed(&e))?;
         let size = file.as_file().metadata().map_err(|e| self.failed(&e))?.len();
@@ -167,6 +170,7 @@ impl Job<'_> {
         }
         let private =
             tempfile::Builder::new().prefix(HIDDEN).tempdir_in(self.export_path()).map_err(|e| self.failed(&e))?;
+        let _held = leftovers::hold(private.path());
         let new = private.path().join("new");
         let old = private.path().join("old");
         let members = self.each_member(|name, _, content| {

@@ -1,93 +1,123 @@
 //! `sconce archive`: makes and shows model archives.
 
+mod inspect;
+
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
+use std::io::Read as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 use clap::ValueEnum;
 use time::OffsetDateTime;
 
-use crate::archive::ArchiveError;
 use crate::archive::ArchiveFormat;
 use crate::archive::Existing;
 use crate::archive::Manifest;
 use crate::archive::Member;
 use crate::archive::PackRequest;
-use crate::archive::Package;
 use crate::archive::Packed;
 use crate::archive::Runtime;
 use crate::archive::pack;
 
-/// Makes an archive of a model: its weights, its settings and the name of its handler.
+/// Makes an archive of a model: its weights, its settings and the name of its handler; or shows what is in one.
 ///
 /// The flags are those of torch-model-archiver, and TorchServe opens what is made here.
 /// The archive appears under its name only when it is whole.
 #[derive(Debug, Clone, Args)]
+#[command(
+    after_help = EXAMPLES,
+    // As Python's argparse has them, which scripts rely on: --serialized for --serialized-file, and the last of two counts.
+    infer_long_args = true,
+    args_override_self = true,
+)]
 pub struct ArchiveArgs {
     /// Name of the model, and of the archive: letters, digits, '_', '-' and '.'.
-    #[arg(long, required_unless_present = "inspect")]
+    #[arg(long, required_unless_present = "inspect", help_heading = MODEL)]
     model_name: Option<String>,
 
     /// Version of the model; any text, as 1.0.
-    #[arg(short = 'v', long, required_unless_present = "inspect")]
+    #[arg(short = 'v', long, required_unless_present = "inspect", help_heading = MODEL)]
     version: Option<String>,
 
     /// The handler: the name of a plugin's handler, as mnist_digit_classifier, which the
     /// server must have; or, with --runtime LSP, LIBRARY:HANDLER, as
     /// target/release/libmnist_handler:MnistHandler, which packs the library.
     ///
-    /// A Python file is packed as torch-model-archiver does it, but Sconce doesn't run it.
-    #[arg(long, required_unless_present = "inspect")]
+    /// TorchServe's own handlers (base_handler, densenet_handler, image_classifier, image_segmenter,
+    /// object_detector, text_classifier, dali_image_classifier, vllm_handler, trt_llm_handler; BaseHandler and
+    /// TorchScriptHandler with --runtime LSP) are names, too, and never files.
+    /// A Python file (FILE.py, FILE, FILE:FUNCTION) is packed as torch-model-archiver does it, but Sconce doesn't
+    /// run it: a plugin's handler of the file's name takes its place.
+    #[arg(long, required_unless_present = "inspect", help_heading = MODEL)]
     handler: Option<String>,
 
+    /// Who runs the handler: LSP if the archive carries a native library, else python.
+    #[arg(long, value_enum, default_value_t = RuntimeArg::Python, help_heading = MODEL)]
+    runtime: RuntimeArg,
+
     /// File with the weights: TorchScript, an AOTInductor package or a state dict.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
     serialized_file: Option<PathBuf>,
 
     /// File that describes the model's architecture, for servers that read it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
     model_file: Option<PathBuf>,
 
     /// More files, with commas between them: files, folders (all that is in one goes to
     /// the root of the archive) and patterns with *, ? and [].
     ///
     /// Hidden folders, __pycache__ and __MACOSX are left out.
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", help_heading = FILES)]
     extra_files: Option<String>,
 
-    /// Who runs the handler: LSP if the archive carries a native library, else python.
-    #[arg(long, value_enum, default_value_t = RuntimeArg::Python)]
-    runtime: RuntimeArg,
+    /// YAML file with the model's settings, as batchSize or deviceType; it is checked.
+    #[arg(short, long, value_name = "FILE", help_heading = FILES)]
+    config_file: Option<PathBuf>,
+
+    /// File of Python requirements, for servers that install them.
+    #[arg(short, long, value_name = "FILE", help_heading = FILES)]
+    requirements_file: Option<PathBuf>,
 
     /// Folder to put the archive into; it is made if there is none. The default is the
     /// current folder.
-    #[arg(long, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    #[arg(long, value_name = "DIR", default_value = ".", hide_default_value = true, help_heading = ARCHIVE)]
     export_path: PathBuf,
 
     /// What to make: default is NAME.mar, a compressed zip; zip-store is NAME.mar without
     /// compression, which opens faster; tgz is NAME.tar.gz; no-archive is the folder NAME.
-    #[arg(long, value_enum, default_value_t = FormatArg::Default)]
+    #[arg(long, value_enum, default_value_t = FormatArg::Default, help_heading = ARCHIVE)]
     archive_format: FormatArg,
 
     /// Replace an archive of that name. A folder is replaced only if an archiver made it.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = ARCHIVE)]
     force: bool,
 
-    /// File of Python requirements, for servers that install them.
-    #[arg(short, long, value_name = "FILE")]
-    requirements_file: Option<PathBuf>,
-
-    /// YAML file with the model's settings, as batchSize or deviceType; it is checked.
-    #[arg(short, long, value_name = "FILE")]
-    config_file: Option<PathBuf>,
-
-    /// Make nothing; show what is in this archive, and whether all it names is there.
-    #[arg(long, value_name = "ARCHIVE", exclusive = true)]
+    /// Make nothing; show what is in this archive, whether all it names is there, and what would serve it.
+    #[arg(long, value_name = "ARCHIVE", help_heading = INSPECT, conflicts_with_all = [
+        "model_name", "version", "handler", "runtime", "serialized_file", "model_file", "extra_files",
+        "config_file", "requirements_file", "export_path", "archive_format", "force",
+    ])]
     inspect: Option<PathBuf>,
+
+    /// The server's plugins: the handler is looked up there. No code of a plugin is run.
+    #[arg(long, visible_alias = "ppath", value_name = "FOLDER", conflicts_with = "model_name", help_heading = INSPECT)]
+    plugins_path: Option<PathBuf>,
+
+    /// Show it as JSON.
+    #[arg(long, conflicts_with = "model_name", help_heading = INSPECT)]
+    json: bool,
 }
+
+/// The groups of `--help`.
+const MODEL: &str = "The model";
+const FILES: &str = "Its files";
+const ARCHIVE: &str = "The archive";
+const INSPECT: &str = "Looking into an archive";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RuntimeArg {
@@ -105,20 +135,40 @@ enum FormatArg {
     NoArchive,
 }
 
-/// Does what the flags ask for. What was made goes to the standard output, warnings to
-/// the standard error.
-pub fn run(args: ArchiveArgs) -> anyhow::Result<()> {
+/// What `--help` ends with.
+const EXAMPLES: &str = "\
+Examples:
+  TorchScript weights, for the handler mnist_digit_classifier of the server's plugins:
+    sconce archive --model-name mnist --version 1.0 --handler mnist_digit_classifier \\
+        --serialized-file mnist.pt --config-file model-config.yaml --export-path model-store
+
+  The handler's library goes into the archive:
+    sconce archive --model-name mnist --version 1.0 --runtime LSP \\
+        --handler target/release/libmnist_handler:MnistHandler --serialized-file mnist.pt
+
+  With more files: one by name, a folder's content and all that a pattern matches:
+    sconce archive --model-name cats --version 2.0 --handler image_classifier \\
+        --serialized-file cats.pt --extra-files 'index_to_name.json,labels/,extra/*.txt'
+
+  What is in an archive, and whether a server with these plugins would serve it:
+    sconce archive --inspect model-store/mnist.mar --plugins-path plugins
+
+The exit status is 0 where the archive was made, or is whole; 1 where it isn't; 2 for wrong flags.";
+
+/// Does what the flags ask for. What was made or found goes to the standard output, warnings to the standard error.
+pub fn run(args: ArchiveArgs) -> anyhow::Result<ExitCode> {
     if let Some(archive) = &args.inspect {
-        let package = Package::open(archive, &std::env::temp_dir())?;
-        io::stdout().write_all(describe_package(&package).as_bytes())?;
-        return Ok(whole(&package)?);
+        let look = inspect::look(archive, args.plugins_path.as_deref())?;
+        let text = if args.json { look.to_json()? } else { look.to_text() };
+        io::stdout().write_all(text.as_bytes())?;
+        return Ok(if look.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let packed = pack(&args.into_request(OffsetDateTime::now_utc()))?;
     for warning in &packed.warnings {
-        writeln!(io::stderr(), "warning: {warning}")?;
+        writeln!(io::stderr(), "WARNING - {warning}")?;
     }
     io::stdout().write_all(describe_packed(&packed).as_bytes())?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 // === impl ArchiveArgs ===
@@ -153,18 +203,6 @@ impl ArchiveArgs {
     }
 }
 
-/// Whether all that the manifest names is there; the first thing that isn't is the error.
-fn whole(package: &Package) -> Result<(), ArchiveError> {
-    package.manifest_name()?;
-    package.serialized_file()?;
-    if let Some(handler) = package.handler()?
-        && let crate::archive::HandlerRef::Packed { library, .. } = &handler.refers_to
-    {
-        package.library_path(library)?;
-    }
-    Ok(())
-}
-
 fn describe_packed(packed: &Packed) -> String {
     let mut text = String::new();
     line(&mut text, "made", &packed.path.display().to_string());
@@ -174,28 +212,6 @@ fn describe_packed(packed: &Packed) -> String {
     line(&mut text, "handler", &packed.handler.how_it_is_found());
     line(&mut text, "digest", &packed.digest.to_string());
     text.push_str(&table(&packed.members));
-    text
-}
-
-fn describe_package(package: &Package) -> String {
-    let mut text = String::new();
-    line(&mut text, "archive", &package.source.display().to_string());
-    line(&mut text, "format", format_of(&package.source));
-    line(&mut text, "model", &model_of(&package.manifest));
-    let handler = match package.handler() {
-        Ok(Some(handler)) => handler.how_it_is_found(),
-        Ok(None) => "none; the server's default_service_handler is used".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    line(&mut text, "handler", &handler);
-    line(&mut text, "digest", &package.digest.to_string());
-    for warning in package.config.iter().flat_map(|config| &config.warnings) {
-        line(&mut text, "config", warning);
-    }
-    if let Ok(manifest) = package.manifest.to_text() {
-        let _ = write!(text, "\n{manifest}\n");
-    }
-    text.push_str(&table(&package.members));
     text
 }
 
@@ -217,14 +233,15 @@ fn model_of(manifest: &Manifest) -> String {
     format!("{} {}", name.unwrap_or("(named when it is registered)"), manifest.model.model_version)
 }
 
+/// What it is by its first bytes: a server unpacks it by them, too, whatever its name.
 fn format_of(path: &Path) -> &'static str {
-    let name = path.to_string_lossy();
-    if path.is_dir() {
-        "folder"
-    } else if name.ends_with(".gz") || name.ends_with(".tgz") {
-        "gzipped tar"
-    } else {
-        "zip"
+    let mut start = [0; 2];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    match start {
+        _ if path.is_dir() => "folder",
+        [0x1f, 0x8b] => "gzipped tar",
+        _ if read.is_ok() => "zip",
+        _ => "unknown",
     }
 }
 
@@ -280,6 +297,9 @@ mod tests {
         assert_eq!(request.config_file, Some(PathBuf::from("cfg.yaml")));
         assert_eq!(request.export_path, PathBuf::from("out"));
 
+        // As argparse takes them.
+        let short = parse("archive --model-n m --ver 1 --han echo -f -f --force --version 2").unwrap();
+        assert!(short.force && short.version.as_deref() == Some("2"));
         let short = parse("archive --model-name m --version 2 --handler echo").unwrap();
         let request = short.into_request(OffsetDateTime::UNIX_EPOCH);
         assert_eq!(request.runtime, Runtime::Python);
@@ -295,11 +315,16 @@ mod tests {
             ("archive --model-name m -v 1 --handler h --runtime java", "possible values: python, python3, LSP"),
             ("archive --model-name m -v 1 --handler h --archive-format rar", "no-archive"),
             ("archive --inspect m.mar --force", "cannot be used with"),
+            ("archive --inspect m.mar --runtime LSP", "cannot be used with"),
+            ("archive --model-name m -v 1 --handler h --json", "cannot be used with '--json'"),
+            ("archive --model-name m -v 1 --handler h --ppath p", "cannot be used with '--plugins-path"),
+            ("archive --json", "--model-name <MODEL_NAME>"),
+            ("archive --model-name m -v 1 --handler h --e f", "unexpected argument '--e'"),
         ] {
             let message = parse(line).unwrap_err();
             assert!(message.contains(expected), "{line}: {message}");
         }
-        assert!(parse("archive --inspect m.mar").is_ok());
+        assert!(parse("archive --inspect m.mar --json --ppath plugins").is_ok());
     }
 
     #[test]
@@ -313,9 +338,9 @@ mod tests {
         assert!(text.contains("handler  handler \"echo\" of the server's plugins\n"), "{text}");
         assert!(text.contains("  MAR-INF/MANIFEST.json\n"), "{text}");
 
-        let package = Package::open(&packed.path, folder.path()).unwrap();
-        whole(&package).unwrap();
-        let text = describe_package(&package);
+        let look = inspect::look(&packed.path, None).unwrap();
+        assert!(look.is_whole());
+        let text = look.to_text();
         assert!(text.contains("\"modelName\": \"m\""), "{text}");
         assert!(text.contains(&packed.digest.to_string()), "{text}");
     }

@@ -128,6 +128,8 @@ impl DevArgs {
                 plugins_path: Some(project.plugins()),
                 // The session knows when a build is complete, and nobody else changes these folders.
                 watch: Some(false),
+                // It is its developer's own, for as long as a terminal is open.
+                disable_token_auth: true,
                 unload: Some(self.unload.clone()),
                 ..Overrides::default()
             }),

@@ -45,7 +45,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
-        Command::Archive(args) => archive::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Archive(args) => archive::run(args),
         Command::Check(args) => check::run(&args),
         Command::New(args) => new::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Dev(args) => dev::run(&args),

@@ -26,7 +26,8 @@ use crate::telemetry;
 Examples:
   sconce serve --model-store store --models all --plugins-path plugins
   sconce serve --model-store store --models mnist=mnist.mar echo=echo.mar --plugins-path plugins --ts-config config.properties
-  curl http://127.0.0.1:8080/predictions/mnist -T 7.png
+  curl http://127.0.0.1:8080/predictions/mnist -T 7.png -H \"Authorization: Bearer $(jq -r .inference.key key_file.json)\"
+  sconce serve --model-store store --models all --plugins-path plugins --disable-token-auth
   curl http://127.0.0.1:8081/models/mnist      # how it is served, or why it isn't")]
 pub struct ServeArgs {
     /// The folder with the archives.
@@ -43,6 +44,14 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     server: ServerFlags,
+
+    /// Ask nobody for a token.
+    #[arg(long, visible_alias = "dt")]
+    disable_token_auth: bool,
+
+    /// Let clients register and unregister models.
+    #[arg(long)]
+    enable_model_api: bool,
 
     /// Don't watch the model store and the plugins path; handlers are then swapped over the management API alone.
     #[arg(long)]
@@ -61,6 +70,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             model_store: args.model_store,
             models: args.models,
             plugins_path: args.plugins_path,
+            disable_token_auth: args.disable_token_auth,
+            enable_model_api: args.enable_model_api,
             watch: args.no_watch.then_some(false),
             unload: args.unload,
             ..Overrides::default()

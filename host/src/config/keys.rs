@@ -11,6 +11,9 @@ pub(super) enum Treatment {
     Foreign,
 }
 
+use super::access;
+use super::autoscale;
+use super::requests;
 use super::swap;
 use Treatment::Foreign;
 use Treatment::Honoured;
@@ -34,6 +37,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("default_workers_per_model", Honoured),
     ("default_response_timeout", Honoured),
     ("default_startup_timeout", Honoured),
+    ("unregister_model_timeout", Honoured),
     ("job_queue_size", Honoured),
     ("max_request_size", Honoured),
     ("max_response_size", Honoured),
@@ -41,12 +45,22 @@ const KEYS: &[(&str, Treatment)] = &[
     ("default_service_handler", Honoured),
     ("enable_metrics_api", Honoured),
     ("enable_envvars_config", Honoured),
+    (requests::LIMIT_PIXELS, Honoured),
+    (requests::DECODE, Honoured),
+    (requests::ENVELOPE, Honoured),
+    (access::ALLOWED_URLS, Honoured),
+    (access::ENV_ALLOWED_URLS, Honoured),
+    (access::NO_TOKENS, Honoured),
+    (access::EXPIRATION, Honoured),
+    (access::MODEL_API, Honoured),
     (WORK_DIR, Honoured),
     (swap::WATCH, Honoured),
     (swap::SETTLE, Honoured),
     (swap::POLL, Honoured),
     (swap::UNLOAD, Honoured),
     (swap::ROLLBACK, Honoured),
+    (autoscale::GROW, Honoured),
+    (autoscale::SHRINK, Honoured),
     ("grpc_inference_address", NOT_YET),
     ("grpc_inference_port", NOT_YET),
     ("grpc_management_address", NOT_YET),
@@ -58,21 +72,12 @@ const KEYS: &[(&str, Treatment)] = &[
     ("enable_grpc_ssl", OFF),
     ("workflow_store", NOT_YET),
     ("model_snapshot", NOT_YET),
-    ("unregister_model_timeout", NOT_YET),
-    ("limit_max_image_pixels", NOT_YET),
-    ("decode_input_request", NOT_YET),
-    ("service_envelope", NOT_YET),
-    ("allowed_urls", NOT_YET),
-    ("use_env_allowed_urls", OFF),
     ("metrics_mode", NotYet { quiet: "prometheus" }),
     ("metrics_config", NOT_YET),
     ("model_metrics_auto_detect", OFF),
     ("disable_system_metrics", NOT_YET),
     ("system_metrics_cmd", NOT_YET),
     ("metric_time_interval", NOT_YET),
-    ("disable_token_authorization", ON),
-    ("token_expiration_min", NOT_YET),
-    ("enable_model_api", NOT_YET),
     ("cors_allowed_origin", NOT_YET),
     ("cors_allowed_methods", NOT_YET),
     ("cors_allowed_headers", NOT_YET),
@@ -83,7 +88,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("certificate_file", NOT_YET),
     ("debug", OFF),
     ("model_server_home", NOT_YET),
-    ("ts_open_inference_protocol", OFF),
+    ("ts_open_inference_protocol", ON),
     ("ts_header_key_sequence_id", NOT_YET),
     ("ts_header_key_sequence_start", NOT_YET),
     ("ts_header_key_sequence_end", NOT_YET),
@@ -107,7 +112,8 @@ const KEYS: &[(&str, Treatment)] = &[
 ];
 
 /// Those that TorchServe never takes from the environment.
-const NOT_FROM_ENVIRONMENT: &[&str] = &["models", "plugins_path", "enable_envvars_config"];
+const NOT_FROM_ENVIRONMENT: &[&str] =
+    &["models", "model_snapshot", "plugins_path", "enable_envvars_config", access::ENV_ALLOWED_URLS];
 
 /// What becomes of a key; `None` for one that nobody knows.
 pub(super) fn treatment(key: &str) -> Option<Treatment> {

@@ -2,7 +2,9 @@
 //!
 //! Everything is passed in and nothing is global, so that a test can be an operator.
 
+pub mod access;
 pub mod address;
+pub mod autoscale;
 pub mod error;
 pub mod models;
 
@@ -10,15 +12,22 @@ mod keys;
 mod properties;
 mod settings;
 
+pub mod requests;
 pub mod server;
 pub mod swap;
 
 #[cfg(test)]
 mod tests;
 
+pub use access::AccessConfig;
+pub use access::AllowedUrls;
+pub use access::TokenConfig;
 pub use address::Address;
+pub use autoscale::AutoscaleConfig;
 pub use error::ConfigError;
 pub use models::ModelDefaults;
+pub use requests::Envelope;
+pub use requests::RequestConfig;
 pub use server::ConfigSources;
 pub use server::Overrides;
 pub use server::ServerConfig;

@@ -6,7 +6,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::access;
+use crate::config::access::AccessConfig;
 use crate::config::address::Address;
+use crate::config::autoscale::AutoscaleConfig;
 use crate::config::error::ConfigError;
 use crate::config::error::Origin;
 use crate::config::keys;
@@ -15,6 +18,7 @@ use crate::config::models;
 use crate::config::models::Models;
 use crate::config::properties;
 use crate::config::properties::Property;
+use crate::config::requests::RequestConfig;
 use crate::config::settings::Settings;
 use crate::config::swap;
 use crate::config::swap::SwapConfig;
@@ -36,6 +40,8 @@ pub struct ServerConfig {
     pub default_workers_per_model: Option<usize>,
     pub default_response_timeout: Duration,
     pub default_startup_timeout: Duration,
+    /// How long unregistering waits for the requests that were taken in.
+    pub unregister_model_timeout: Duration,
     /// Requests that wait, per model.
     pub job_queue_size: usize,
     /// In bytes.
@@ -51,7 +57,10 @@ pub struct ServerConfig {
     /// Where private copies of libraries and unpacked archives go; `None`: a fresh
     /// folder under the system's temporary folder.
     pub work_dir: Option<PathBuf>,
+    pub access: AccessConfig,
+    pub requests: RequestConfig,
     pub swap: SwapConfig,
+    pub autoscale: AutoscaleConfig,
 }
 
 /// Where the configuration comes from; nothing else is looked at.
@@ -76,6 +85,8 @@ pub struct Overrides {
     pub models: Vec<String>,
     pub plugins_path: Option<PathBuf>,
     pub work_dir: Option<PathBuf>,
+    pub disable_token_auth: bool,
+    pub enable_model_api: bool,
     pub watch: Option<bool>,
     /// `retain` or `unmap`.
     pub unload: Option<String>,
@@ -98,6 +109,7 @@ impl Default for ServerConfig {
             default_workers_per_model: None,
             default_response_timeout: Duration::from_secs(120),
             default_startup_timeout: Duration::from_secs(120),
+            unregister_model_timeout: Duration::from_secs(120),
             job_queue_size: 100,
             max_request_size: 6_553_500,
             max_response_size: 6_553_500,
@@ -106,7 +118,10 @@ impl Default for ServerConfig {
             default_service_handler: None,
             enable_metrics_api: true,
             work_dir: None,
+            access: AccessConfig::default(),
+            requests: RequestConfig::default(),
             swap: SwapConfig::default(),
+            autoscale: AutoscaleConfig::default(),
         }
     }
 }
@@ -134,7 +149,8 @@ impl ServerConfig {
             settings.set(property);
         }
         if settings.switch("enable_envvars_config", false)? {
-            for (key, variable) in keys::environment_keys() {
+            let urls = settings.switch(access::ENV_ALLOWED_URLS, false)?;
+            for (key, variable) in keys::environment_keys().filter(|(key, _)| urls || *key != access::ALLOWED_URLS) {
                 if let Some(value) = sources.environment.get(&variable) {
                     settings.set(Property {
                         key: key.to_owned(),
@@ -168,6 +184,7 @@ impl ServerConfig {
             default_workers_per_model: some_number("default_workers_per_model")?.filter(|workers| *workers > 0),
             default_response_timeout: settings.seconds("default_response_timeout", 120)?,
             default_startup_timeout: settings.seconds("default_startup_timeout", 120)?,
+            unregister_model_timeout: settings.seconds("unregister_model_timeout", 120)?,
             job_queue_size: settings.size("job_queue_size", default.job_queue_size)?,
             max_request_size: settings.size("max_request_size", default.max_request_size)?,
             max_response_size: settings.size("max_response_size", default.max_response_size)?,
@@ -176,7 +193,10 @@ impl ServerConfig {
             default_service_handler: settings.text("default_service_handler").map(str::to_owned),
             enable_metrics_api: settings.switch("enable_metrics_api", true)?,
             work_dir: path(keys::WORK_DIR),
+            access: AccessConfig::from_settings(settings)?,
+            requests: RequestConfig::from_settings(settings)?,
             swap: SwapConfig::from_settings(settings)?,
+            autoscale: AutoscaleConfig::from_settings(settings)?,
         })
     }
 }
@@ -206,6 +226,8 @@ impl Overrides {
             ("load_models", "--models", models),
             ("plugins_path", "--plugins-path", text(&self.plugins_path, "--plugins-path", "plugins_path")?),
             (keys::WORK_DIR, "--work-dir", text(&self.work_dir, "--work-dir", keys::WORK_DIR)?),
+            (access::NO_TOKENS, "--disable-token-auth", self.disable_token_auth.then(|| "true".to_owned())),
+            (access::MODEL_API, "--enable-model-api", self.enable_model_api.then(|| "true".to_owned())),
             (swap::WATCH, "--no-watch", self.watch.map(|watch| watch.to_string())),
             (swap::UNLOAD, "--unload", self.unload.clone()),
         ];

@@ -59,6 +59,16 @@ impl Settings {
         Ok(Duration::from_secs(seconds))
     }
 
+    /// A time in minutes, as `0.5`.
+    pub(super) fn minutes(&self, key: &str) -> Result<Option<Duration>, ConfigError> {
+        let Some(text) = self.text(key) else {
+            return Ok(None);
+        };
+        let seconds = text.parse::<f64>().ok().filter(|minutes| *minutes > 0.0).map(|minutes| minutes * 60.0);
+        let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        time.map(Some).ok_or_else(|| self.bad(key, "a number of minutes above 0, as 60 or 0.5"))
+    }
+
     pub(super) fn switch(&self, key: &str, otherwise: bool) -> Result<bool, ConfigError> {
         match self.text(key).map(str::to_ascii_lowercase).as_deref() {
             None => Ok(otherwise),

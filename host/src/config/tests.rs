@@ -156,7 +156,7 @@ fn what_has_no_effect_is_told() {
         ("Model_Store=x", "is model_store meant?"),
         ("zzz=1", "zzz is unknown; it has no effect"),
         ("enable_grpc_ssl=true", "enable_grpc_ssl is not honoured yet"),
-        ("disable_token_authorization=false", "is not honoured yet"),
+        ("ts_open_inference_protocol=false", "is not honoured yet"),
         ("vmargs=-Xmx4g", "about TorchServe's JVM"),
         ("debug=false\nasync_logging=true", "line 2: async_logging is about"),
         ("job_queue_size=1\njob_queue_size=2", "line 2: job_queue_size was set before"),

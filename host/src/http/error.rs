@@ -9,9 +9,14 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 
 use super::reply;
+use crate::serving::ArchiveFault;
+use crate::serving::LoadError;
 use crate::serving::LookupError;
+use crate::serving::RegisterError;
+use crate::serving::ScaleError;
 use crate::serving::ServeError;
 use crate::serving::SwapError;
+use crate::serving::UnregisterError;
 
 /// An error as a client reads it: status, TorchServe's name for its kind, and a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +36,7 @@ struct Form<'a> {
 
 const BAD_REQUEST: &str = "BadRequestException";
 const INTERNAL: &str = "InternalServerException";
+const MODEL_NOT_FOUND: &str = "ModelNotFoundException";
 const TIMEOUT: &str = "RequestTimeoutException";
 const UNAVAILABLE: &str = "ServiceUnavailableException";
 
@@ -43,6 +49,11 @@ impl ApiError {
 
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message)
+    }
+
+    /// TorchServe's status for a wrong or missing token.
+    pub(super) fn invalid_key(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidKeyException", message)
     }
 
     /// Of a request to one model; `version` as the client named it.
@@ -73,6 +84,7 @@ impl ApiError {
                 "Worker died. {model}'s handler took longer than responseTimeout ({} s), and another worker takes its place.",
                 limit.as_secs_f64()
             )),
+            ServeError::Unregistered => LookupError::Model { name: name.to_owned() }.into(),
             // Too late to be read: it ends an answer that has begun.
             ServeError::SlowClient => {
                 Self::new(StatusCode::REQUEST_TIMEOUT, TIMEOUT, "The answer was read too slowly.")
@@ -85,6 +97,18 @@ impl ApiError {
                 Self::new(status, kind, error.client_text())
             }
         }
+    }
+
+    /// Of a model whose workers can't be started; `reason` for the operator.
+    pub(super) fn no_workers(name: &str, version: Option<&str>, reason: &str) -> Self {
+        // A device without memory is told apart by the words of libtorch's error: it has no other mark.
+        let is_out_of_memory = ["out of memory", "can't allocate memory"].iter().any(|words| reason.contains(words));
+        let status = match is_out_of_memory {
+            true => StatusCode::INSUFFICIENT_STORAGE,
+            false => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let version = version.unwrap_or("null");
+        Self::new(status, INTERNAL, format!("Failed to start workers for model {name} version: {version}: {reason}"))
     }
 
     /// Of a request for what a model says of itself.
@@ -110,6 +134,11 @@ impl ApiError {
         Self::new(StatusCode::REQUEST_TIMEOUT, TIMEOUT, message)
     }
 
+    /// The same with other words.
+    pub(super) fn worded(self, message: String) -> Self {
+        Self { message, ..self }
+    }
+
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self { status, kind, message: message.into() }
     }
@@ -118,7 +147,7 @@ impl ApiError {
 impl From<LookupError> for ApiError {
     fn from(error: LookupError) -> Self {
         let kind = match error {
-            LookupError::Model { .. } => "ModelNotFoundException",
+            LookupError::Model { .. } => MODEL_NOT_FOUND,
             LookupError::Version { .. } => "ModelVersionNotFoundException",
         };
         Self::new(StatusCode::NOT_FOUND, kind, error.to_string())
@@ -137,10 +166,54 @@ impl From<SwapError> for ApiError {
         match error {
             SwapError::Lookup(error) => error.into(),
             SwapError::Refused { .. } => Self::new(StatusCode::CONFLICT, "SwapRefusedException", error.to_string()),
+            SwapError::NoWorkers { .. } => Self::new(StatusCode::CONFLICT, "NoWorkersException", error.to_string()),
             SwapError::NothingBefore { .. } => {
                 Self::new(StatusCode::CONFLICT, "NoGenerationBeforeException", error.to_string())
             }
         }
+    }
+}
+
+impl From<RegisterError> for ApiError {
+    fn from(error: RegisterError) -> Self {
+        let (status, kind) = match &error {
+            RegisterError::Runtime(_) => (StatusCode::BAD_REQUEST, BAD_REQUEST),
+            RegisterError::NoStore => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
+            RegisterError::Archive { fault, .. } => match fault {
+                ArchiveFault::NotFound => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
+                ArchiveFault::Invalid => (StatusCode::BAD_REQUEST, "InvalidModelException"),
+                ArchiveFault::Download => (StatusCode::BAD_REQUEST, "DownloadArchiveException"),
+                ArchiveFault::Internal => (StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+            },
+            RegisterError::Load(LoadError::AlreadyServed { name, version }) => {
+                let message = format!("Model version {version} is already registered for model {name}");
+                return Self::new(StatusCode::CONFLICT, "ConflictStatusException", message);
+            }
+            RegisterError::Load(LoadError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
+            RegisterError::Load(_) => (StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+        };
+        Self::new(status, kind, error.to_string())
+    }
+}
+
+impl From<ScaleError> for ApiError {
+    fn from(error: ScaleError) -> Self {
+        match error {
+            ScaleError::Lookup(error) => error.into(),
+            ScaleError::MaxBelowMin => Self::bad_request(error.to_string()),
+            ScaleError::Failed(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<UnregisterError> for ApiError {
+    fn from(error: UnregisterError) -> Self {
+        let (status, kind) = match error {
+            UnregisterError::Lookup(error) => return error.into(),
+            UnregisterError::IsDefault { .. } => (StatusCode::FORBIDDEN, "InvalidModelVersionException"),
+            UnregisterError::TimedOut { .. } => (StatusCode::REQUEST_TIMEOUT, TIMEOUT),
+        };
+        Self::new(status, kind, error.to_string())
     }
 }
 

@@ -8,9 +8,13 @@ mod error;
 mod exposition;
 mod generations;
 mod inference;
+mod key_ring;
 mod management;
+mod parameters;
 mod path;
+mod registration;
 mod reply;
+mod tokens;
 mod types;
 mod workflows;
 
@@ -21,16 +25,22 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::any;
 
-use crate::serving::Registry;
-
 pub use connections::serve;
+pub use key_ring::Ring;
+pub use key_ring::Tokens;
+
+use crate::serving::Registry;
 
 /// What every route can reach.
 #[derive(Debug, Clone)]
 pub struct Api {
     pub registry: Arc<Registry>,
+    /// Whether models may be registered and unregistered.
+    pub model_api: bool,
     /// The largest body that is taken, in bytes.
     pub max_request_size: usize,
+    /// `None`: nobody is asked for a token.
+    pub tokens: Option<Arc<Ring>>,
 }
 
 /// Which APIs an address has.
@@ -57,7 +67,7 @@ impl Apis {
 
 /// What answers at one address.
 pub fn router(apis: Apis, api: Api) -> Router {
-    finish(routes(apis), api)
+    finish(routes(apis), apis, api)
 }
 
 fn routes(apis: Apis) -> Router<Api> {
@@ -66,7 +76,11 @@ fn routes(apis: Apis) -> Router<Api> {
         routes = routes.merge(inference::routes()).merge(workflows::inference_routes());
     }
     if apis.management {
-        routes = routes.merge(management::routes()).merge(generations::routes()).merge(workflows::management_routes());
+        routes = routes
+            .merge(management::routes())
+            .merge(registration::routes())
+            .merge(generations::routes())
+            .merge(workflows::management_routes());
         if !apis.inference {
             routes = routes.merge(inference::status_routes());
         }
@@ -78,11 +92,16 @@ fn routes(apis: Apis) -> Router<Api> {
 }
 
 /// What holds for every port: the shapes of what isn't there, and the headers of every answer.
-fn finish(routes: Router<Api>, api: Api) -> Router {
-    routes
+fn finish(routes: Router<Api>, apis: Apis, api: Api) -> Router {
+    let mut routes = routes
         .route("/", any(error::method_not_allowed))
         .fallback(error::not_found)
-        .method_not_allowed_fallback(error::method_not_allowed)
+        .method_not_allowed_fallback(error::method_not_allowed);
+    if let Some(ring) = &api.tokens {
+        let door = tokens::Door { ring: Arc::clone(ring), apis };
+        routes = routes.layer(middleware::from_fn_with_state(door, tokens::check));
+    }
+    routes
         .layer(middleware::from_fn(reply::common_headers))
         // The inference routes read their body under a limit of their own, whose answer has the contract's form.
         .layer(DefaultBodyLimit::disable())

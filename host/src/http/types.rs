@@ -1,5 +1,6 @@
 //! The JSON that clients read, in TorchServe's names and order.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use handler_sdk::Device;
@@ -14,7 +15,7 @@ use crate::serving::WorkerState;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
-    status: &'static str,
+    status: Cow<'static, str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,7 +69,7 @@ pub(super) struct Description {
     loaded_at_startup: bool,
     workers: Vec<WorkerDescription>,
     job_queue_status: JobQueueStatus,
-    /// `LOADING`, `READY` or `FAILED`.
+    /// `IDLE`, `LOADING`, `READY` or `FAILED`.
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -113,8 +114,8 @@ const START_TIME: &[BorrowedFormatItem<'_>] =
 // === impl Status ===
 
 impl Status {
-    pub(super) fn new(status: &'static str) -> Self {
-        Self { status }
+    pub(super) fn new(status: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: status.into() }
     }
 }
 
@@ -141,15 +142,15 @@ impl Description {
             .map(|status| worker(status.number, status.started, worker_state(status.state)))
             .collect();
         if status.state == EndpointState::Loading {
-            workers.extend((0..settings.min_workers).map(|number| worker(number, endpoint.registered(), "LOADING")));
+            workers.extend((0..settings.scale.min).map(|number| worker(number, endpoint.registered(), "LOADING")));
         }
         Self {
             model_name: endpoint.name().to_string(),
             model_version: endpoint.version().to_string(),
             model_url: endpoint.url().to_owned(),
             runtime: endpoint.runtime(),
-            min_workers: settings.min_workers,
-            max_workers: settings.max_workers,
+            min_workers: settings.scale.min,
+            max_workers: settings.scale.max,
             batch_size: settings.batch.size,
             max_batch_delay: settings.batch.delay.as_millis(),
             response_timeout: settings.response_timeout.as_secs(),
@@ -175,6 +176,7 @@ impl Description {
                 pending_requests: status.queue.waiting,
             },
             status: match status.state {
+                EndpointState::Idle => "IDLE",
                 EndpointState::Loading => "LOADING",
                 EndpointState::Ready => "READY",
                 EndpointState::Failed => "FAILED",

@@ -3,6 +3,7 @@
 //! The layer knows files and tensors; it doesn't know archives, plugins or HTTP.
 
 mod error;
+mod schema;
 // Nobody loads weights without libtorch; it is built all the same, so that its tests need no libtorch.
 #[cfg_attr(not(feature = "torch"), allow(dead_code, unused_imports))]
 mod state_dict;
@@ -11,12 +12,16 @@ mod store;
 mod torch;
 
 pub use error::ModelError;
+pub use schema::Parameter;
+pub use schema::ParameterKind;
+pub use schema::Schema;
 pub use store::ModelKey;
 pub use store::ModelStore;
 pub use store::Place;
 pub use store::load;
 
 use std::fmt::Debug;
+use std::path::Path;
 
 use handler_sdk::Device;
 use handler_sdk::ModelKind;
@@ -36,6 +41,9 @@ pub trait Model: Debug + Send + Sync {
         door: RawDoor,
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String>;
+
+    /// What a method takes and gives, as far as the model's code says; the error is text.
+    fn schema(&self, method: &str) -> Result<Schema, String>;
 
     /// Walks through the named tensors.
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String>;
@@ -76,6 +84,14 @@ pub enum Accelerators {
 pub struct InferenceMode {
     #[cfg(feature = "torch")]
     _mode: torch::InferenceMode,
+}
+
+/// What a model file holds, or why it can't be loaded, as far as the file alone shows it: nothing is loaded.
+pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
+    Ok(match state_dict::read(path)? {
+        state_dict::Contents::TorchScript => ModelKind::TorchScript,
+        state_dict::Contents::StateDict(_) => ModelKind::StateDict,
+    })
 }
 
 // === impl Runtime ===

@@ -106,6 +106,7 @@ mod tests {
 
     use super::*;
     use crate::model::Footprint;
+    use crate::model::Schema;
 
     #[derive(Debug)]
     struct Empty;
@@ -122,6 +123,10 @@ mod tests {
             _: RawDoor,
             _: &mut dyn FnMut(&RawEvent<'_>),
         ) -> Result<(), String> {
+            Err("it has no code".to_owned())
+        }
+
+        fn schema(&self, _: &str) -> Result<Schema, String> {
             Err("it has no code".to_owned())
         }
 

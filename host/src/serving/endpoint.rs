@@ -10,23 +10,24 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use super::Answered;
 use super::EndpointSettings;
 use super::Generation;
 use super::LoadError;
 use super::QueueStatus;
-use super::Request;
+use super::Scale;
 use super::ServeError;
 use super::Served;
 use super::Urgency;
-use super::Verb;
 use super::job::Done;
 use super::job::Job;
+use super::job::Reply;
+use super::job::Task;
 use super::queue::Queue;
 use super::record::Entry;
 use super::record::GenerationRecord;
 use super::record::GenerationState;
 use super::record::History;
+use super::settings::Asked;
 use super::source::Build;
 use super::source::Source;
 use super::worker::WorkerStatus;
@@ -41,35 +42,39 @@ pub struct Endpoint {
     version: ModelVersion,
     loaded_at_startup: bool,
     registered: SystemTime,
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
     /// How the current generation is served; read by every request.
-    settings: ArcSwap<EndpointSettings>,
+    pub(super) settings: ArcSwap<EndpointSettings>,
+    /// `None` where no client has asked for anything.
+    asked: Mutex<Option<Asked>>,
     state: Mutex<State>,
     /// A generation has answered all it had.
-    drained: Condvar,
+    pub(super) drained: Condvar,
     /// Held from the first step of a swap to its last: there is one at a time.
     swapping: Mutex<()>,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+pub(super) struct State {
+    pub(super) phase: Phase,
     /// The generation that has the queue; it stays in place when it is given up, until another takes over.
-    current: Option<Arc<Generation>>,
+    pub(super) current: Option<Arc<Generation>>,
     /// What `current` is made from, or what it will be.
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
     /// An archive that came later and misses its library: it is tried again when a library comes.
-    wanted: Option<Arc<Source>>,
+    pub(super) wanted: Option<Arc<Source>>,
     /// What has served before, the latest last, kept for a rollback.
-    before: Vec<Build>,
+    pub(super) before: Vec<Build>,
     /// Generations that finish what they have in hand.
-    retiring: usize,
-    history: History,
+    pub(super) retiring: usize,
+    pub(super) history: History,
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
+    /// No worker is wanted, and requests are refused.
+    Idle,
     /// Requests wait in the queue.
     Loading,
     Ready,
@@ -81,12 +86,11 @@ enum Phase {
     Closed,
 }
 
-/// How many of the generations before are kept for a rollback: each keeps its archive's files and its library's on disk.
-const KEPT_FOR_ROLLBACK: usize = 3;
-
 /// Whether an endpoint is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointState {
+    /// It has no workers, since nobody wants any.
+    Idle,
     Loading,
     Ready,
     Failed,
@@ -112,13 +116,18 @@ impl Endpoint {
         name: ModelName,
         version: ModelVersion,
         source: Source,
+        asked: Option<Asked>,
         loaded_at_startup: bool,
         metrics: Metrics,
     ) -> Self {
         let queue = Arc::new(Queue::new(source.settings.queue));
         let settings = ArcSwap::new(Arc::clone(&source.settings));
+        let is_idle = source.settings.scale.is_none();
+        if is_idle {
+            queue.close(ServeError::NoWorker);
+        }
         let state = State {
-            phase: Phase::Loading,
+            phase: if is_idle { Phase::Idle } else { Phase::Loading },
             current: None,
             source: Arc::new(source),
             wanted: None,
@@ -133,6 +142,7 @@ impl Endpoint {
             registered: SystemTime::now(),
             queue,
             settings,
+            asked: Mutex::new(asked),
             state: Mutex::new(state),
             drained: Condvar::new(),
             swapping: Mutex::default(),
@@ -140,45 +150,10 @@ impl Endpoint {
         }
     }
 
-    /// Takes a request in and waits for its whole answer, for as long as the client does.
-    ///
-    /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
-    pub async fn predict(&self, request: Request, urgency: Urgency) -> Result<handler_sdk::Answer, ServeError> {
-        self.ask(request, urgency).await?.whole().await
-    }
-
-    /// What the handler says of itself: a JSON object, or `None` where it says nothing.
-    ///
-    /// It takes its turn among the requests, and the response timeout is the same.
-    pub async fn describe(&self) -> Result<Option<serde_json::Value>, ServeError> {
-        let request = Request {
-            verb: Verb::Describe,
-            id: uuid::Uuid::new_v4().to_string(),
-            headers: vec![("describe".to_owned(), "True".to_owned())],
-            fields: Vec::new(),
-        };
-        let (job, answer) = Job::new(request, Urgency::default(), None);
-        self.queue.push(job)?;
-        let Done { reply, .. } = answer.await.map_err(|_| ServeError::WorkerDied)?;
-        let answer = match reply {
-            Ok(answer) => answer.whole().await,
-            Err(error) => Err(error),
-        };
-        let words = match answer {
-            Ok(answer) => serde_json::from_slice(&answer.body).unwrap_or_default(),
-            // A handler of an SDK that knew no descriptions.
-            Err(ServeError::Handler(error)) if error.status() == 501 => serde_json::Value::Null,
-            Err(error) => return Err(error),
-        };
-        // As in TorchServe, what is no object says as much as an empty one.
-        let object = if words.is_object() { words.clone() } else { serde_json::json!({}) };
-        Ok(Some(object).filter(|_| !words.is_null()))
-    }
-
-    /// Takes a request in and waits for its answer, or for the first piece of it, for as long as the client does.
-    pub async fn ask(&self, request: Request, urgency: Urgency) -> Result<Answered, ServeError> {
+    /// Puts a task into the queue and waits for what comes of it.
+    pub(super) async fn ask(&self, task: impl Into<Task>, urgency: Urgency) -> Reply {
         let started = Instant::now();
-        let (job, answer) = Job::new(request, urgency, self.settings.load().client_timeout);
+        let (job, answer) = Job::new(task, urgency, self.settings.load().client_timeout);
         let deadline = job.deadline;
         self.queue.push(job)?;
         self.metrics.request_accepted(&self.name, &self.version);
@@ -224,18 +199,19 @@ impl Endpoint {
         self.settings.load_full()
     }
 
-    /// The runtime that the manifest names: `python`, `python3` or `LSP`.
+    /// The runtime that a client asked for, or the manifest names: `python`, `python3` or `LSP`.
     pub fn runtime(&self) -> &'static str {
-        self.source().package.manifest.runtime.as_str()
+        self.source().runtime.as_str()
     }
 
     pub fn status(&self) -> EndpointStatus {
         let state = self.lock();
         let (name, error) = match &state.phase {
+            Phase::Idle => (EndpointState::Idle, None),
             Phase::Loading => (EndpointState::Loading, None),
             Phase::Ready => (EndpointState::Ready, None),
             Phase::Failed { reason, .. } => (EndpointState::Failed, Some(reason.clone())),
-            Phase::Closed => (EndpointState::Failed, Some("the server is shutting down".to_owned())),
+            Phase::Closed => (EndpointState::Failed, Some(LoadError::Closed.to_string())),
         };
         let generation = state.current.as_ref().filter(|_| name == EndpointState::Ready);
         let latest = state.history.iter().next_back().map(|entry| entry.read());
@@ -269,7 +245,7 @@ impl Endpoint {
     pub fn is_healthy(&self) -> bool {
         let state = self.lock();
         match &state.phase {
-            Phase::Loading | Phase::Ready => true,
+            Phase::Idle | Phase::Loading | Phase::Ready => true,
             Phase::Failed { since, .. } => since.elapsed() < state.source.settings.max_retry_timeout,
             Phase::Closed => false,
         }
@@ -325,6 +301,34 @@ impl Endpoint {
         self.lock().before.last().cloned()
     }
 
+    /// Whether no worker is wanted.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.lock().phase, Phase::Idle)
+    }
+
+    /// What a client has asked for.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many workers a generation that is made from this source has.
+    pub(super) fn scale(&self, source: &Source) -> Scale {
+        self.asked().and_then(|asked| asked.scale).unwrap_or(source.settings.scale)
+    }
+
+    /// A client wants so many workers, whatever is swapped from now on.
+    pub(super) fn ask_for(&self, scale: Scale) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.get_or_insert_default().scale = Some(scale);
+        let settings = self.settings();
+        self.settings.store(Arc::new(EndpointSettings { scale, ..(*settings).clone() }));
+    }
+
+    /// The generation that has served last, whether it takes requests now or not.
+    pub(super) fn current(&self) -> Option<Arc<Generation>> {
+        self.lock().current.clone()
+    }
+
     pub(super) fn queue(&self) -> Arc<Queue> {
         Arc::clone(&self.queue)
     }
@@ -339,88 +343,7 @@ impl Endpoint {
         self.lock().history.push(entry);
     }
 
-    /// The queue is the generation's from now on, and the one that had it is returned to be retired; refused where the endpoint was closed meanwhile.
-    pub(super) fn publish(&self, generation: Arc<Generation>) -> Result<Option<Arc<Generation>>, LoadError> {
-        let mut state = self.lock();
-        if matches!(state.phase, Phase::Closed) {
-            return Err(LoadError::Closed);
-        }
-        let old = state.current.take();
-        generation.take_over(old.as_deref());
-        generation.entry().write(|record| {
-            record.state = GenerationState::Serving;
-            record.published = Some(SystemTime::now());
-        });
-        if generation.entry().trigger().goes_back() {
-            state.before.pop();
-        } else if let Some(old) = &old {
-            state.before.push(old.build().clone());
-            let surplus = state.before.len().saturating_sub(KEPT_FOR_ROLLBACK);
-            state.before.drain(..surplus);
-        }
-        if let Some(old) = &old {
-            old.entry().write(|record| record.state = GenerationState::Draining);
-            state.retiring += 1;
-        }
-        state.source = Arc::clone(&generation.build().source);
-        state.wanted = None;
-        self.settings.store(Arc::clone(&state.source.settings));
-        state.current = Some(generation);
-        state.phase = Phase::Ready;
-        Ok(old)
-    }
-
-    /// The generation that [`publish`](Self::publish) gave back has answered all it had.
-    pub(super) fn drained(&self) {
-        self.lock().retiring -= 1;
-        self.drained.notify_all();
-    }
-
-    /// Nobody will serve; what waits, and whatever still comes, is told so.
-    pub(super) fn fail(&self, reason: String) {
-        let mut state = self.lock();
-        if !matches!(state.phase, Phase::Closed) {
-            // One that fails again has failed since the first time.
-            let since = match state.phase {
-                Phase::Failed { since, .. } => since,
-                _ => Instant::now(),
-            };
-            state.phase = Phase::Failed { reason, since };
-            self.queue.refuse_all(&ServeError::NoWorker);
-        }
-    }
-
-    /// Answers for handlers that hang, and replaces workers that are gone.
-    pub(super) fn look_after_workers(&self, now: Instant) {
-        let Some(generation) = self.serving() else { return };
-        if let Err(reason) = generation.look_after_workers(now) {
-            let is_current = self.serving().is_some_and(|serving| Arc::ptr_eq(&serving, &generation));
-            if is_current {
-                tracing::error!(model = %self.name, version = %self.version, "model no longer served: {reason}");
-                self.fail(reason);
-            }
-        }
-    }
-
-    /// Takes no further requests, answers those it has, then ends its workers. Blocks until that is done.
-    pub(super) fn close(&self) {
-        self.queue.close(ServeError::ShuttingDown);
-        let generation = {
-            let mut state = self.lock();
-            state.phase = Phase::Closed;
-            state.current.clone()
-        };
-        if let Some(generation) = generation {
-            generation.finish();
-        }
-        self.queue.refuse_all(&ServeError::ShuttingDown);
-        let mut state = self.lock();
-        while state.retiring > 0 {
-            state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use handler_sdk::Error as HandlerError;
 
 use crate::archive::ArchiveError;
+use crate::archive::ArchiveFault;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
@@ -35,6 +36,8 @@ pub enum ServeError {
     SlowClient,
     #[error("the worker ended without an answer")]
     WorkerDied,
+    #[error("the model was taken out meanwhile")]
+    Unregistered,
 }
 
 /// Why a name leads to no endpoint.
@@ -53,8 +56,57 @@ pub enum SwapError {
     Lookup(#[from] LookupError),
     #[error("generation {generation} is refused: {error}")]
     Refused { generation: GenerationId, error: LoadError },
+    #[error(
+        "version {version} of model {name} has no workers, so there is nothing to swap: scale it up, which takes what lies on disk then"
+    )]
+    NoWorkers { name: ModelName, version: ModelVersion },
     #[error("version {version} of model {name} has no generation before this one that it could go back to")]
     NothingBefore { name: ModelName, version: ModelVersion },
+}
+
+/// Why a client's model isn't taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error("Invalid RuntimeType value: {0}")]
+    Runtime(String),
+    #[error("Model store has not been configured.")]
+    NoStore,
+    /// With a text for the client, which knows the archive by its URL.
+    #[error("{text}")]
+    Archive { fault: ArchiveFault, text: String },
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+// === impl RegisterError ===
+
+impl RegisterError {
+    pub(super) fn archive(error: &ArchiveError, url: &str) -> Self {
+        tracing::error!(%url, %error, "not registered");
+        Self::Archive { fault: error.fault(), text: error.client_text(url) }
+    }
+}
+
+/// Why the number of workers isn't another now.
+#[derive(Debug, thiserror::Error)]
+pub enum ScaleError {
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    #[error("max_worker cannot be less than min_worker.")]
+    MaxBelowMin,
+    #[error("{0}")]
+    Failed(LoadError),
+}
+
+/// Why a version can't be taken out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnregisterError {
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    #[error("Cannot remove default version for model {name}")]
+    IsDefault { name: ModelName },
+    #[error("Timed out while cleaning resources: {name}")]
+    TimedOut { name: ModelName },
 }
 
 /// Why a model can't be served.
@@ -94,7 +146,7 @@ pub enum LoadError {
     OtherVersion { archive: PathBuf, found: ModelVersion, version: ModelVersion },
     #[error("the generation is retired")]
     Retired,
-    #[error("the server is shutting down")]
+    #[error("it is being unregistered, or the server is shutting down")]
     Closed,
     #[error("the system gives no thread: {0}")]
     Thread(std::io::Error),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::mpsc;
 use std::time::Duration;
-use std::time::Instant;
 
 use super::EndpointSettings;
 use super::LoadError;
-use super::WorkerState;
+use super::QueueStatus;
+use super::Scale;
+use super::Signature;
+use super::crew::Crew;
 use super::hand_over::Errand;
 use super::queue::Gate;
 use super::queue::Queue;
@@ -20,10 +21,10 @@ use super::record::Entry;
 use super::record::GenerationState;
 use super::record::Step;
 use super::source::Build;
-use super::worker::NotMade;
 use super::worker::Worker;
 use super::worker::WorkerPlan;
 use super::worker::WorkerStatus;
+use crate::config::AutoscaleConfig;
 use crate::config::Unload;
 use crate::ids::GenerationId;
 use crate::plugin::Library;
@@ -34,14 +35,15 @@ use crate::plugin::own_thread;
 #[derive(Debug)]
 pub struct Generation {
     build: Build,
-    plan: Arc<WorkerPlan>,
-    queue: Arc<Queue>,
-    gate: Arc<Gate>,
+    pub(super) plan: Arc<WorkerPlan>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) gate: Arc<Gate>,
     crew: Mutex<Crew>,
+    autoscale: AutoscaleConfig,
     /// Where the author's file lies now: one that was only renamed is no reason to swap.
     found_at: Mutex<PathBuf>,
     /// `None` once it is retired.
-    library: Mutex<Option<Arc<Library>>>,
+    pub(super) library: Mutex<Option<Arc<Library>>>,
     unload: Unload,
 }
 
@@ -54,26 +56,12 @@ pub(super) struct GenerationCode {
     pub(super) unload: Unload,
 }
 
-/// The workers, and what went wrong with those before them.
-#[derive(Debug, Default)]
-struct Crew {
-    workers: Vec<Worker>,
-    next_number: usize,
-    /// Attempts to start a worker since the last one that got ready.
-    attempts: u32,
-    last_attempt: Option<Instant>,
-    /// All are told to end, and none takes their place.
-    is_dismissed: bool,
-    /// Since when there have been too few workers.
-    short_since: Option<Instant>,
+/// How many workers a generation begins with, and when their number changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Staffing {
+    pub(super) scale: Scale,
+    pub(super) autoscale: AutoscaleConfig,
 }
-
-/// A handler that hangs again and again would fill the process with threads.
-const MOST_STUCK: usize = 16;
-
-/// Before the second attempt to start a worker; each further one waits twice as long, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 // === impl Generation ===
 
@@ -81,14 +69,20 @@ impl Generation {
     /// Starts the workers and waits until each has its handler initialised; they take no request before the queue is handed to them.
     ///
     /// If one fails, or isn't ready in time, all end, and the reason is returned.
-    pub(super) fn start(code: GenerationCode, plan: WorkerPlan, queue: Arc<Queue>) -> Result<Self, LoadError> {
+    pub(super) fn start(
+        code: GenerationCode,
+        plan: WorkerPlan,
+        queue: Arc<Queue>,
+        staffing: Staffing,
+    ) -> Result<Self, LoadError> {
         let generation = Self {
             found_at: Mutex::new(code.build.library.source().to_owned()),
             build: code.build,
             plan: Arc::new(plan),
             queue,
             gate: Arc::default(),
-            crew: Mutex::default(),
+            crew: Mutex::new(Crew::new(staffing.scale)),
+            autoscale: staffing.autoscale,
             library: Mutex::new(Some(Arc::new(code.library))),
             unload: code.unload,
         };
@@ -125,6 +119,28 @@ impl Generation {
         &self.build.source.settings
     }
 
+    pub(super) fn plan(&self) -> &WorkerPlan {
+        &self.plan
+    }
+
+    pub(super) fn autoscale(&self) -> AutoscaleConfig {
+        self.autoscale
+    }
+
+    pub(super) fn queue_status(&self) -> QueueStatus {
+        self.queue.status()
+    }
+
+    /// Lets the workers look whether they are summoned.
+    pub(super) fn wake_workers(&self) {
+        self.queue.wake_workers();
+    }
+
+    /// How its model is called without its handler; `None` where it has none that can be called.
+    pub(super) fn signature(&self) -> Option<&Signature> {
+        self.plan.signature.as_ref()
+    }
+
     pub(super) fn entry(&self) -> &Entry {
         &self.plan.tally.entry
     }
@@ -137,64 +153,6 @@ impl Generation {
 
     pub fn workers(&self) -> Vec<WorkerStatus> {
         self.lock().workers.iter().map(Worker::status).collect()
-    }
-
-    /// Answers for workers whose call has taken too long, and starts others in place of those that are gone.
-    ///
-    /// The error says that there is no worker left and that no further one is tried.
-    pub(super) fn look_after_workers(&self, now: Instant) -> Result<(), String> {
-        let plan = &self.plan;
-        let mut crew = self.lock();
-        if crew.is_dismissed {
-            return Ok(());
-        }
-        for worker in crew.workers.extract_if(.., |worker| worker.is_finished()) {
-            worker.join_finished();
-        }
-        for worker in &crew.workers {
-            if worker.give_up_if_late(now, plan.response_timeout) {
-                tracing::error!(
-                    model = %plan.model, version = %plan.version, generation = %plan.generation, worker = worker.number(),
-                    limit = ?plan.response_timeout, "the handler takes longer than responseTimeout; another worker takes its place"
-                );
-            } else if worker.is_late_to_start(self.settings().startup_timeout) {
-                tracing::error!(
-                    model = %plan.model, version = %plan.version, generation = %plan.generation, worker = worker.number(),
-                    limit = ?self.settings().startup_timeout, "the handler takes longer than startupTimeout to get ready"
-                );
-            }
-        }
-        let at_work = crew.workers.iter().filter(|worker| worker.is_at_work()).count();
-        if at_work >= self.settings().min_workers {
-            // One that is still getting ready has proved nothing.
-            if crew.workers.iter().all(|worker| worker.status().state != WorkerState::Loading) {
-                crew.attempts = 0;
-                crew.short_since = None;
-            }
-            return Ok(());
-        }
-        let stuck = crew.workers.len() - at_work;
-        let short_for = now.saturating_duration_since(*crew.short_since.get_or_insert(now));
-        if at_work == 0 && stuck >= MOST_STUCK {
-            return Err(format!(
-                "{stuck} calls of the handler hang, and no further worker is started: mend the handler"
-            ));
-        }
-        if at_work == 0 && short_for >= self.settings().max_retry_timeout {
-            return Err(format!(
-                "no worker could be started for {} s; the log says why",
-                self.settings().max_retry_timeout.as_secs()
-            ));
-        }
-        if stuck < MOST_STUCK && crew.may_try(now) {
-            for _ in at_work..self.settings().min_workers {
-                // It tells the log itself why it can't get ready.
-                if let Err(error) = self.add_worker(&mut crew, mpsc::channel().0) {
-                    tracing::error!(model = %plan.model, version = %plan.version, %error, "no worker could be started");
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The workers take nothing until they are resumed, each after the batch it has in hand.
@@ -293,90 +251,7 @@ impl Generation {
         });
     }
 
-    fn start_workers(&self) -> Result<(), LoadError> {
-        let limit = self.settings().startup_timeout;
-        let end = Instant::now() + limit;
-        let (ready, made) = mpsc::channel();
-        for _ in 0..self.settings().min_workers {
-            self.add_worker(&mut self.lock(), ready.clone())?;
-        }
-        let (handler, library) = (self.build.handler.clone(), self.build.library.source().to_owned());
-        for _ in 0..self.settings().min_workers {
-            match made.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    return Err(LoadError::Initialize { handler, library, reason: error.log_text().to_owned() });
-                }
-                Err(_) => {
-                    return Err(LoadError::StartupTimedOut { handler, library, limit });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn add_worker(&self, crew: &mut Crew, ready: mpsc::Sender<Result<(), NotMade>>) -> Result<(), LoadError> {
-        let library = self.library.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(library) = library else {
-            return Err(LoadError::Retired);
-        };
-        let (plan, queue, gate) = (Arc::clone(&self.plan), Arc::clone(&self.queue), Arc::clone(&self.gate));
-        let worker = Worker::start(crew.next_number, plan, library, queue, gate, ready).map_err(LoadError::Thread)?;
-        crew.next_number += 1;
-        crew.workers.push(worker);
-        Ok(())
-    }
-
-    /// Joins what ends within `limit` for each step, and leaves the rest behind.
-    fn join_workers(&self, limit: Duration) {
-        let plan = &self.plan;
-        let workers = {
-            let mut crew = self.lock();
-            crew.is_dismissed = true;
-            std::mem::take(&mut crew.workers)
-        };
-        let begin = Instant::now();
-        let left = workers.into_iter().filter_map(|worker| (!worker.join(begin, limit)).then_some(())).count();
-        if left > 0 {
-            tracing::warn!(
-                model = %plan.model, version = %plan.version, generation = %plan.generation, workers = left,
-                "a handler never came back from a call"
-            );
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Crew> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Crew> {
         self.crew.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Crew ===
-
-impl Crew {
-    /// Whether enough time has passed since the last attempt; if so, this is the next one.
-    fn may_try(&mut self, now: Instant) -> bool {
-        let pause = match self.attempts {
-            0 => Duration::ZERO,
-            attempts => (FIRST_PAUSE * 2_u32.saturating_pow(attempts - 1).min(1024)).min(LONGEST_PAUSE),
-        };
-        let may = self.last_attempt.is_none_or(|last| now.saturating_duration_since(last) >= pause);
-        if may {
-            self.attempts += 1;
-            self.last_attempt = Some(now);
-        }
-        may
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_are_spaced_further_and_further() {
-        let start = Instant::now();
-        let mut crew = Crew::default();
-        let tries: Vec<u64> = (0..8000).filter(|&millis| crew.may_try(start + Duration::from_millis(millis))).collect();
-        assert_eq!(tries, [0, 500, 1500, 3500, 7500]);
     }
 }

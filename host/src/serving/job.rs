@@ -6,20 +6,38 @@ use std::time::Instant;
 use handler_sdk::Answer;
 use tokio::sync::oneshot;
 
-use super::Answered;
+use super::HandlerAnswer;
+use super::ModelCall;
+use super::NamedTensor;
 use super::Pieces;
 use super::Request;
 use super::ServeError;
 use super::Verb;
 use super::stream::PieceSender;
 
-/// The answer to one request, with the time it waited in the queue.
-pub(super) type Reply = Result<Answer, ServeError>;
+/// What came of one job.
+pub(super) type Reply = Result<Answered, ServeError>;
+
+/// What is asked of a worker.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// An answer of the handler.
+    Handler(Request),
+    /// What the model gives, without the handler.
+    Model(ModelCall),
+}
+
+/// The answer to a task of either kind.
+#[derive(Debug)]
+pub(super) enum Answered {
+    ByHandler(HandlerAnswer),
+    ByModel(Vec<NamedTensor>),
+}
 
 /// A request with its own way back.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) request: Request,
+    pub(super) task: Task,
     pub(super) arrived: Instant,
     /// Past this instant nobody wants the answer any more.
     pub(super) deadline: Option<Instant>,
@@ -48,7 +66,7 @@ enum Way {
 /// A reply with its times.
 #[derive(Debug)]
 pub(super) struct Done {
-    pub(super) reply: Result<Answered, ServeError>,
+    pub(super) reply: Reply,
     /// From the request's arrival until a worker took it; all of its time where none did.
     pub(super) queued: Duration,
 }
@@ -57,11 +75,15 @@ pub(super) struct Done {
 
 impl Job {
     /// A job, and the end at which its reply comes out.
-    pub(super) fn new(request: Request, urgency: Urgency, limit: Option<Duration>) -> (Self, oneshot::Receiver<Done>) {
+    pub(super) fn new(
+        task: impl Into<Task>,
+        urgency: Urgency,
+        limit: Option<Duration>,
+    ) -> (Self, oneshot::Receiver<Done>) {
         let (sender, receiver) = oneshot::channel();
         let arrived = Instant::now();
         let job = Self {
-            request,
+            task: task.into(),
             arrived,
             deadline: limit.and_then(|limit| arrived.checked_add(limit)),
             urgency,
@@ -70,10 +92,12 @@ impl Job {
         (job, receiver)
     }
 
-    /// Whether both may be answered in one call of the handler.
+    /// Whether both may be answered in one call of the handler. A call of the model goes alone.
     pub(super) fn goes_with(&self, other: &Self) -> bool {
-        let verb = self.request.verb;
-        verb == other.request.verb && verb != Verb::Describe
+        match (&self.task, &other.task) {
+            (Task::Handler(one), Task::Handler(other)) => one.verb == other.verb && one.verb != Verb::Describe,
+            _ => false,
+        }
     }
 
     /// Whether the client has gone.
@@ -89,6 +113,30 @@ impl Job {
     pub(super) fn refuse(self, error: ServeError) {
         let queued = self.arrived.elapsed();
         self.reply.send(Err(error), queued);
+    }
+}
+
+// === impl Task ===
+
+impl Task {
+    /// What the handler is asked.
+    pub(super) fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Handler(request) => Some(request),
+            Self::Model(_) => None,
+        }
+    }
+}
+
+impl From<Request> for Task {
+    fn from(request: Request) -> Self {
+        Self::Handler(request)
+    }
+}
+
+impl From<ModelCall> for Task {
+    fn from(call: ModelCall) -> Self {
+        Self::Model(call)
     }
 }
 
@@ -113,8 +161,13 @@ impl ReplyTo {
     pub(super) fn send(self, reply: Reply, queued: Duration) {
         match self.0 {
             // A client that has gone meanwhile is no error.
-            Way::Open(way) => drop(way.send(Done { reply: reply.map(Answered::Whole), queued })),
-            Way::InPieces(way) => way.end(reply),
+            Way::Open(way) => drop(way.send(Done { reply, queued })),
+            Way::InPieces(way) => way.end(match reply {
+                Ok(Answered::ByHandler(HandlerAnswer::Whole(last))) => Ok(last),
+                // The worker has mistaken the task.
+                Ok(_) => Err(ServeError::WorkerDied),
+                Err(error) => Err(error),
+            }),
             Way::Gone => {}
         }
     }
@@ -124,7 +177,7 @@ impl ReplyTo {
         match std::mem::replace(&mut self.0, Way::Gone) {
             Way::Open(way) => {
                 let (sender, pieces) = Pieces::of_this_thread();
-                let reply = Ok(Answered::InPieces(piece, pieces));
+                let reply = Ok(Answered::ByHandler(HandlerAnswer::InPieces(piece, pieces)));
                 let begun = way.send(Done { reply, queued }).is_ok();
                 if begun {
                     self.0 = Way::InPieces(sender);

@@ -14,8 +14,11 @@ use serde_json::Value;
 
 use super::Generation;
 use super::LoadError;
+use super::Signature;
 use super::endpoint::Endpoint;
 use super::generation::GenerationCode;
+use super::generation::Staffing;
+use super::model_call;
 use super::record::CodeRecord;
 use super::record::Entry;
 use super::record::ModelRecord;
@@ -25,8 +28,9 @@ use super::source::Source;
 use super::worker::WorkerPlan;
 use crate::archive::HandlerName;
 use crate::archive::HandlerRef;
-use crate::archive::Package;
 use crate::archive::Runtime as HandlerRuntime;
+use crate::config::AutoscaleConfig;
+use crate::config::RequestConfig;
 use crate::config::ServerConfig;
 use crate::config::Unload;
 use crate::ids::Digest;
@@ -65,7 +69,9 @@ pub struct Loader {
     pub metrics: Metrics,
     /// For archives whose manifest names no handler.
     pub default_handler: Option<String>,
+    requests: RequestConfig,
     unload: Unload,
+    autoscale: AutoscaleConfig,
     /// Where archives are unpacked.
     pub(super) work_dir: PathBuf,
     next_generation: AtomicU64,
@@ -129,7 +135,9 @@ impl Loader {
             build: HostBuild::current(),
             metrics,
             default_handler: config.default_service_handler.clone(),
+            requests: config.requests.clone(),
             unload: config.swap.unload,
+            autoscale: config.autoscale,
             work_dir: work_dir.to_owned(),
             next_generation: AtomicU64::new(1),
         }
@@ -168,7 +176,8 @@ impl Loader {
         let model = weights.as_deref().map(|path| entry.step(Step::Model, || self.model(source, path))).transpose()?;
         let (model, model_record) = model.unzip();
         entry.write(|record| record.model = model_record);
-        let context = context(endpoint, source, model.as_deref());
+        let context = context(endpoint, source, model.as_deref(), &self.requests);
+        let signature = model.as_deref().and_then(|model| signature(source, model));
         let request = CanaryRequest {
             handler: handler.clone(),
             context: context.clone(),
@@ -188,12 +197,14 @@ impl Loader {
             generation: entry.id(),
             handler: build.handler.clone(),
             context,
+            signature,
             policy: settings.batch,
             response_timeout: settings.response_timeout,
             tally: tally.clone(),
         };
         let code = GenerationCode { build, library, unload: self.unload };
-        entry.step(Step::Start, || Generation::start(code, plan, endpoint.queue()))
+        let staffing = Staffing { scale: endpoint.scale(source), autoscale: self.autoscale };
+        entry.step(Step::Start, || Generation::start(code, plan, endpoint.queue(), staffing))
     }
 
     /// A private copy for this generation alone, with the handler that is wanted of it.
@@ -217,8 +228,9 @@ impl Loader {
     }
 
     /// What lies on disk for an archive's handler.
-    pub(super) fn find(&self, package: &Package) -> Result<Found, LoadError> {
-        let named = match package.handler()? {
+    pub(super) fn find(&self, source: &Source) -> Result<Found, LoadError> {
+        let package = &source.package;
+        let named = match source.handler()? {
             Some(handler) => handler,
             None => {
                 let default = self
@@ -288,13 +300,20 @@ fn open(staged: &Arc<StagedLibrary>) -> Result<Library, LoadError> {
     })
 }
 
-fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>) -> ContextInfo {
+/// `None` where the model is no code, or code without the method that is called.
+fn signature(source: &Source, model: &dyn Model) -> Option<Signature> {
+    let schema = model.schema(model_call::METHOD).ok()?;
+    let config = source.package.config.as_ref();
+    Some(Signature::new(schema, config.map(|config| config.declared.clone()).unwrap_or_default()))
+}
+
+fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>, requests: &RequestConfig) -> ContextInfo {
     let settings = &source.settings;
     let mut properties = vec![
         ("batch_size".to_owned(), settings.batch.size.to_string()),
         ("server_name".to_owned(), "sconce".to_owned()),
         ("server_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("limit_max_image_pixels".to_owned(), "true".to_owned()),
+        ("limit_max_image_pixels".to_owned(), requests.limit_image_pixels.to_string()),
     ];
     if let Device::Cuda(index) = settings.device {
         properties.push(("gpu_id".to_owned(), index.to_string()));

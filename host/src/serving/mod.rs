@@ -2,19 +2,28 @@
 //!
 //! The layer knows no HTTP, no file watching and no libtorch; whoever calls it speaks in requests and names.
 
+mod arrivals;
 mod audience;
+mod autoscale;
 mod batcher;
+mod crew;
 mod endpoint;
 mod error;
 mod generation;
 mod hand_over;
+mod infer;
 mod job;
+mod life;
 mod loader;
+mod model_call;
+mod predict;
 mod queue;
 mod record;
+mod registration;
 mod registry;
 mod served;
 mod settings;
+mod signature;
 mod source;
 mod stream;
 mod swap;
@@ -28,11 +37,17 @@ pub use endpoint::EndpointState;
 pub use endpoint::EndpointStatus;
 pub use error::LoadError;
 pub use error::LookupError;
+pub use error::RegisterError;
+pub use error::ScaleError;
 pub use error::ServeError;
 pub use error::SwapError;
+pub use error::UnregisterError;
 pub use generation::Generation;
+pub use infer::Answerer;
 pub use job::Urgency;
 pub use loader::Loader;
+pub use model_call::ModelCall;
+pub use model_call::NamedTensor;
 pub use queue::QueueLimits;
 pub use queue::QueueStatus;
 pub use record::CodeRecord;
@@ -41,16 +56,27 @@ pub use record::GenerationState;
 pub use record::ModelRecord;
 pub use record::Step;
 pub use record::Trigger;
+pub use registration::Registration;
 pub use registry::NewModel;
+pub use registry::Origin;
 pub use registry::Registry;
 pub use served::Served;
+pub use settings::Asked;
 pub use settings::EndpointSettings;
-pub use stream::Answered;
+pub use settings::Scale;
+pub use signature::KnownTensor;
+pub use signature::Signature;
+pub use stream::HandlerAnswer;
 pub use stream::Pieces;
 pub use swap::Swapped;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
 
+// How the Open Inference Protocol and archives call a tensor's elements.
+pub use crate::archive::datatype;
+pub use crate::archive::datatype_name;
+
+pub use crate::archive::ArchiveFault;
 // Callers make all but the residue, which they read; their place is beside the boundary that they are about.
 pub use crate::plugin::Field;
 pub use crate::plugin::Request;

@@ -284,9 +284,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::serving::ModelCall;
     use crate::serving::Request;
     use crate::serving::Urgency;
     use crate::serving::Verb;
+    use crate::serving::job::Task;
 
     const ONE: BatchPolicy = BatchPolicy { size: 1, delay: Duration::ZERO };
     const NINE: QueueLimits = QueueLimits { capacity: 9, tickets: false };
@@ -479,7 +481,7 @@ mod tests {
         }
         let all = BatchPolicy { size: 9, delay: Duration::ZERO };
         let Taken::Batch(jobs) = queue.take(all, &open(&queue), || None) else { panic!("there are jobs") };
-        let order: String = jobs.into_iter().map(|job| job.request.id).collect();
+        let order: String = jobs.iter().map(|job| job.task.request().unwrap().id.as_str()).collect();
         assert_eq!(order, "dacbe");
     }
 
@@ -487,9 +489,18 @@ mod tests {
     fn requests_of_different_kinds_never_share_a_batch() {
         let queue = Queue::new(NINE);
         let mut replies = Vec::new();
-        for verb in [Verb::Predict, Verb::Predict, Verb::Explain, Verb::Describe, Verb::Describe, Verb::Predict] {
-            let request = Request { verb, ..Request::default() };
-            let (job, reply) = Job::new(request, Urgency::default(), None);
+        let verb = |verb| Task::from(Request { verb, ..Request::default() });
+        for task in [
+            verb(Verb::Predict),
+            verb(Verb::Predict),
+            verb(Verb::Explain),
+            verb(Verb::Describe),
+            verb(Verb::Describe),
+            ModelCall::default().into(),
+            ModelCall::default().into(),
+            verb(Verb::Predict),
+        ] {
+            let (job, reply) = Job::new(task, Urgency::default(), None);
             queue.push(job).unwrap();
             replies.push(reply);
         }
@@ -497,7 +508,7 @@ mod tests {
         let gate = open(&queue);
         let patient = BatchPolicy { size: 8, delay: Duration::from_secs(3600) };
         let sizes: Vec<_> = std::iter::from_fn(|| take(&queue, patient, &gate)).collect();
-        assert_eq!(sizes, [2, 1, 1, 1, 1]);
+        assert_eq!(sizes, [2, 1, 1, 1, 1, 1, 1]);
     }
 
     #[test]

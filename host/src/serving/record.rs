@@ -36,6 +36,10 @@ pub enum Trigger {
     Rollback,
     /// The one after it panicked too often.
     Panics,
+    /// Somebody asked for workers where there were none.
+    Scale,
+    /// Somebody asked for the model.
+    Register,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,6 +282,8 @@ impl Trigger {
             Self::Reload => "reload",
             Self::Rollback => "rollback",
             Self::Panics => "panics",
+            Self::Scale => "scale",
+            Self::Register => "register",
         }
     }
 

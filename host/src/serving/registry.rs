@@ -6,6 +6,8 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
@@ -17,8 +19,12 @@ use super::EndpointSettings;
 use super::LoadError;
 use super::Loader;
 use super::LookupError;
+use super::ServeError;
 use super::Trigger;
+use super::UnregisterError;
+use super::arrivals::Arrivals;
 use super::loader::Alarm;
+use super::settings::Asked;
 use super::settings::Machine;
 use super::source::Source;
 use super::swap::Archive;
@@ -42,6 +48,8 @@ pub struct Registry {
     pub(super) loader: Loader,
     pub(super) config: ServerConfig,
     machine: Machine,
+    is_closed: AtomicBool,
+    pub(super) arrivals: Arrivals,
 }
 
 type Models = BTreeMap<ModelName, Versions>;
@@ -62,8 +70,18 @@ pub struct NewModel {
     /// The archive as the operator named it.
     pub url: String,
     pub package: Arc<Package>,
-    /// Whether the server was started with it.
-    pub at_startup: bool,
+    pub origin: Origin,
+}
+
+/// Why a model is to be served.
+#[derive(Debug)]
+pub enum Origin {
+    /// The server was started with it.
+    Startup,
+    /// It lies where the operator wants all to be served.
+    Store,
+    /// A client wants it.
+    Client(Asked),
 }
 
 /// Workers are looked after this often within the shortest response timeout.
@@ -85,6 +103,8 @@ impl Registry {
             loader,
             config,
             machine,
+            is_closed: AtomicBool::new(false),
+            arrivals: Arrivals::default(),
         }
     }
 
@@ -132,19 +152,27 @@ impl Registry {
             },
         };
         let version = package.version();
-        let source = self.source(&name, &version, model.url, package);
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut models = Models::clone(&self.models.load());
-        let versions = models
-            .entry(name.clone())
-            .or_insert_with(|| Versions { default: version.clone(), endpoints: BTreeMap::new() });
-        if versions.endpoints.contains_key(&version) {
-            return Err(LoadError::AlreadyServed { name, version });
-        }
-        let endpoint = Arc::new(Endpoint::new(name, version.clone(), source, model.at_startup, self.metrics().clone()));
-        versions.endpoints.insert(version, Arc::clone(&endpoint));
-        self.models.store(Arc::new(models));
-        Ok(endpoint)
+        let (asked, at_startup) = match model.origin {
+            Origin::Startup => (None, true),
+            Origin::Store => (None, false),
+            Origin::Client(asked) => (Some(asked), false),
+        };
+        let source = self.source(&name, &version, model.url, package, asked.as_ref());
+        self.change(|models| {
+            if self.is_closed.load(Ordering::Acquire) {
+                return Err(LoadError::Closed);
+            }
+            let versions = models
+                .entry(name.clone())
+                .or_insert_with(|| Versions { default: version.clone(), endpoints: BTreeMap::new() });
+            if versions.endpoints.contains_key(&version) {
+                return Err(LoadError::AlreadyServed { name, version });
+            }
+            let endpoint = Endpoint::new(name, version.clone(), source, asked, at_startup, self.metrics().clone());
+            let endpoint = Arc::new(endpoint);
+            versions.endpoints.insert(version, Arc::clone(&endpoint));
+            Ok(endpoint)
+        })
     }
 
     /// Loads what was registered and serves it, or says why not; as many at a time as there are cores. Blocks until all is done.
@@ -175,7 +203,14 @@ impl Registry {
     }
 
     fn load(&self, endpoint: &Arc<Endpoint>) {
-        let trigger = if endpoint.loaded_at_startup() { Trigger::Startup } else { Trigger::Archive };
+        if endpoint.is_idle() {
+            return;
+        }
+        let trigger = match endpoint.asked() {
+            Some(_) => Trigger::Register,
+            None if endpoint.loaded_at_startup() => Trigger::Startup,
+            None => Trigger::Archive,
+        };
         let next = Next::OnDisk { archive: Archive::Opened, force: Force::IfChanged };
         // What went wrong is in the log and in describe.
         let _ = self.swap(endpoint, next, trigger);
@@ -218,10 +253,14 @@ impl Registry {
     pub fn close(&self) {
         // Without a watchdog there is nobody to tell.
         let _ = self.alarm.send(Alarm::Close);
-        let endpoints = self.endpoints();
+        let endpoints = {
+            let _none_comes_any_more = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.is_closed.store(true, Ordering::Release);
+            self.endpoints()
+        };
         std::thread::scope(|scope| {
             for endpoint in &endpoints {
-                scope.spawn(|| endpoint.close());
+                scope.spawn(|| endpoint.close(&ServeError::ShuttingDown));
             }
         });
     }
@@ -232,20 +271,70 @@ impl Registry {
         version: &ModelVersion,
         url: String,
         package: Arc<Package>,
+        asked: Option<&Asked>,
     ) -> Source {
         for warning in package.config.iter().flat_map(|config| &config.warnings) {
             tracing::warn!(model = %name, "{warning}");
         }
         let by_models = self.config.models.get(name.as_str()).and_then(|versions| versions.get(version.as_str()));
         let archive = package.config.as_ref().map(|config| config.settings.clone()).unwrap_or_default();
-        let settings = EndpointSettings::resolve(&archive, by_models, &self.config, self.machine);
-        Source { url, package, settings: Arc::new(settings) }
+        let settings = EndpointSettings::resolve(asked, &archive, by_models, &self.config, self.machine);
+        let runtime = asked.and_then(|asked| asked.runtime).unwrap_or(package.manifest.runtime);
+        let handler = asked.and_then(|asked| asked.handler.clone());
+        Source { url, package, settings: Arc::new(settings), handler, runtime }
+    }
+
+    /// The version that is served where a request names none.
+    pub fn set_default(&self, name: &str, version: &str) -> Result<(), LookupError> {
+        self.change(|models| {
+            let versions = versions_of(models, name)?;
+            let version = ModelVersion::new(version);
+            if !versions.endpoints.contains_key(&version) {
+                return Err(LookupError::Version { name: name.to_owned(), version: version.to_string() });
+            }
+            versions.default = version;
+            Ok(())
+        })
+    }
+
+    /// Takes a version out, or the default one; nobody finds it any more.
+    pub(super) fn remove(&self, name: &str, version: Option<&str>) -> Result<Arc<Endpoint>, UnregisterError> {
+        self.change(|models| {
+            let versions = versions_of(models, name)?;
+            let version = version.map_or_else(|| versions.default.clone(), ModelVersion::new);
+            let endpoint = versions.endpoints.get(&version).cloned();
+            let endpoint =
+                endpoint.ok_or_else(|| LookupError::Version { name: name.to_owned(), version: version.to_string() })?;
+            if version == versions.default && versions.endpoints.len() > 1 {
+                return Err(UnregisterError::IsDefault { name: endpoint.name().clone() });
+            }
+            versions.endpoints.remove(&version);
+            if versions.endpoints.is_empty() {
+                models.remove(endpoint.name());
+            }
+            Ok(endpoint)
+        })
+    }
+
+    /// Replaces what is served as a whole, unless the change fails.
+    fn change<T, E>(&self, change: impl FnOnce(&mut Models) -> Result<T, E>) -> Result<T, E> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut models = Models::clone(&self.models.load());
+        let changed = change(&mut models)?;
+        self.models.store(Arc::new(models));
+        Ok(changed)
     }
 
     pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let models = self.models.load();
         models.values().flat_map(|versions| versions.endpoints.values().cloned()).collect()
     }
+}
+
+fn versions_of<'a>(models: &'a mut Models, name: &str) -> Result<&'a mut Versions, LookupError> {
+    let key = ModelName::parse(name).ok();
+    let versions = key.and_then(|key| models.get_mut(&key));
+    versions.ok_or_else(|| LookupError::Model { name: name.to_owned() })
 }
 
 /// One of the places for loading; given back when it is dropped.

@@ -1,4 +1,4 @@
-//! How one model is served: the archive's config over the server's `models` over its defaults.
+//! How one model is served: what a client asked for over the archive's config over the server's `models` over its defaults.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use super::batcher::BatchPolicy;
 use super::queue::QueueLimits;
 use crate::archive::DeviceType;
 use crate::archive::ModelSettings;
+use crate::archive::Runtime;
 use crate::config::ModelDefaults;
 use crate::config::ServerConfig;
 
 /// The settings of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSettings {
-    pub min_workers: usize,
-    pub max_workers: usize,
+    pub scale: Scale,
     pub batch: BatchPolicy,
     pub response_timeout: Duration,
     pub startup_timeout: Duration,
@@ -28,6 +28,26 @@ pub struct EndpointSettings {
     pub device_ids: Option<Vec<u32>>,
 }
 
+/// How many workers an endpoint has: `min`, and up to `max` while requests wait. With 0 it has none, and refuses requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    pub min: usize,
+    /// At least `min`.
+    pub max: usize,
+}
+
+/// What a client asked for when it registered or scaled a model: it wins over the archive and the configuration, and outlives swaps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub handler: Option<String>,
+    pub runtime: Option<Runtime>,
+    pub batch_size: Option<usize>,
+    pub max_batch_delay: Option<Duration>,
+    pub response_timeout: Option<Duration>,
+    pub startup_timeout: Option<Duration>,
+    pub scale: Option<Scale>,
+}
+
 /// What the machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Machine {
@@ -35,10 +55,25 @@ pub(super) struct Machine {
     pub(super) cuda_devices: usize,
 }
 
+// === impl Scale ===
+
+impl Scale {
+    pub fn fixed(workers: usize) -> Self {
+        Self { min: workers, max: workers }
+    }
+
+    /// Whether no worker is wanted at all.
+    pub fn is_none(self) -> bool {
+        self.min == 0
+    }
+}
+
 // === impl EndpointSettings ===
 
 impl EndpointSettings {
+    /// `asked` is there where a client registered the model, which then has no workers unless somebody says so.
     pub(super) fn resolve(
+        asked: Option<&Asked>,
         archive: &ModelSettings,
         models: Option<&ModelDefaults>,
         server: &ServerConfig,
@@ -54,24 +89,36 @@ impl EndpointSettings {
         } else {
             Device::Cpu
         };
-        let default_workers = server.default_workers_per_model.unwrap_or(if wants_gpu { gpus } else { machine.cores });
-        let (min_workers, max_workers) = archive
-            .workers()
-            .or_else(|| models.min_workers.map(|min| (min, models.max_workers.unwrap_or(min).max(min))))
-            .unwrap_or((default_workers, default_workers));
+        let by_machine = match (asked, wants_gpu) {
+            (Some(_), _) => 0,
+            (None, true) => gpus,
+            (None, false) => machine.cores,
+        };
+        let none = Asked::default();
+        let asked = asked.unwrap_or(&none);
+        let scale = asked
+            .scale
+            .or_else(|| archive.workers().map(|(min, max)| Scale { min, max }))
+            .or_else(|| models.min_workers.map(|min| Scale { min, max: models.max_workers.unwrap_or(min).max(min) }))
+            .unwrap_or_else(|| Scale::fixed(server.default_workers_per_model.unwrap_or(by_machine)));
         Self {
-            min_workers,
-            max_workers,
+            scale,
             batch: BatchPolicy {
-                size: archive.batch_size.or(models.batch_size).unwrap_or(1),
-                delay: archive.max_batch_delay.or(models.max_batch_delay).unwrap_or(DEFAULT_BATCH_DELAY),
+                size: asked.batch_size.or(archive.batch_size).or(models.batch_size).unwrap_or(1),
+                delay: asked
+                    .max_batch_delay
+                    .or(archive.max_batch_delay)
+                    .or(models.max_batch_delay)
+                    .unwrap_or(DEFAULT_BATCH_DELAY),
             },
-            response_timeout: archive
+            response_timeout: asked
                 .response_timeout
+                .or(archive.response_timeout)
                 .or(models.response_timeout)
                 .unwrap_or(server.default_response_timeout),
-            startup_timeout: archive
+            startup_timeout: asked
                 .startup_timeout
+                .or(archive.startup_timeout)
                 .or(models.startup_timeout)
                 .unwrap_or(server.default_startup_timeout),
             client_timeout: archive.client_timeout,
@@ -97,18 +144,18 @@ mod tests {
     const MACHINE: Machine = Machine { cores: 4, cuda_devices: 0 };
 
     #[test]
-    fn the_archive_wins_over_models_over_defaults() {
+    fn what_was_asked_for_wins_over_the_archive_over_models_over_defaults() {
         let server = ServerConfig::default();
         let resolve = |archive: &ModelSettings, models: Option<&ModelDefaults>| {
-            EndpointSettings::resolve(archive, models, &server, MACHINE)
+            EndpointSettings::resolve(None, archive, models, &server, MACHINE)
         };
         let plain = resolve(&ModelSettings::default(), None);
-        assert_eq!((plain.min_workers, plain.batch.size, plain.queue.capacity), (4, 1, 100));
+        assert_eq!((plain.scale.min, plain.batch.size, plain.queue.capacity), (4, 1, 100));
         assert_eq!(plain.device, Device::Cpu);
 
         let models = ModelDefaults { batch_size: Some(8), min_workers: Some(2), ..ModelDefaults::default() };
         let by_models = resolve(&ModelSettings::default(), Some(&models));
-        assert_eq!((by_models.min_workers, by_models.max_workers, by_models.batch.size), (2, 2, 8));
+        assert_eq!((by_models.scale, by_models.batch.size), (Scale::fixed(2), 8));
 
         let archive = ModelSettings {
             batch_size: Some(16),
@@ -117,7 +164,24 @@ mod tests {
             ..ModelSettings::default()
         };
         let by_archive = resolve(&archive, Some(&models));
-        assert_eq!((by_archive.min_workers, by_archive.max_workers, by_archive.batch.size), (3, 3, 16));
+        assert_eq!((by_archive.scale, by_archive.batch.size), (Scale::fixed(3), 16));
+
+        let asked = Asked { batch_size: Some(4), scale: Some(Scale { min: 1, max: 5 }), ..Asked::default() };
+        let by_client = EndpointSettings::resolve(Some(&asked), &archive, Some(&models), &server, MACHINE);
+        assert_eq!((by_client.scale, by_client.batch.size), (Scale { min: 1, max: 5 }, 4));
+    }
+
+    #[test]
+    fn a_model_that_a_client_registers_has_no_workers_unless_somebody_says_so() {
+        let scale = |asked: &Asked, archive: &ModelSettings, default_workers_per_model| {
+            let server = ServerConfig { default_workers_per_model, ..ServerConfig::default() };
+            EndpointSettings::resolve(Some(asked), archive, None, &server, MACHINE).scale
+        };
+        let (nobody, nothing) = (Asked::default(), ModelSettings::default());
+        let yaml = ModelSettings { min_workers: Some(2), max_workers: Some(3), ..ModelSettings::default() };
+        assert!(scale(&nobody, &nothing, None).is_none());
+        assert_eq!(scale(&nobody, &nothing, Some(6)), Scale::fixed(6));
+        assert_eq!(scale(&nobody, &yaml, Some(6)), Scale { min: 2, max: 3 });
     }
 
     #[test]
@@ -126,7 +190,7 @@ mod tests {
         let device = |device_type, device_ids: Option<Vec<u32>>, number_of_gpu| {
             let archive = ModelSettings { device_type, device_ids, ..ModelSettings::default() };
             let server = ServerConfig { number_of_gpu, ..ServerConfig::default() };
-            EndpointSettings::resolve(&archive, None, &server, gpus).device
+            EndpointSettings::resolve(None, &archive, None, &server, gpus).device
         };
         assert_eq!(device(None, None, None), Device::Cuda(0));
         assert_eq!(device(None, Some(vec![1]), None), Device::Cuda(1));

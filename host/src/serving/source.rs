@@ -4,8 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::EndpointSettings;
+use super::LoadError;
+use crate::archive::HandlerName;
 use crate::archive::HandlerRef;
 use crate::archive::Package;
+use crate::archive::Runtime;
 use crate::plugin::StagedLibrary;
 
 /// An archive, and how it is served.
@@ -15,6 +18,9 @@ pub(super) struct Source {
     pub(super) url: String,
     pub(super) package: Arc<Package>,
     pub(super) settings: Arc<EndpointSettings>,
+    /// In place of the manifest's.
+    pub(super) handler: Option<String>,
+    pub(super) runtime: Runtime,
 }
 
 /// A source with the code that serves it.
@@ -32,9 +38,15 @@ pub(super) struct Build {
 // === impl Source ===
 
 impl Source {
+    /// The handler that was asked for, or the manifest's.
+    pub(super) fn handler(&self) -> Result<Option<HandlerName>, LoadError> {
+        let text = self.handler.as_deref().or(self.package.manifest.model.handler.as_deref());
+        Ok(text.map(|text| HandlerName::parse(text, self.runtime)).transpose()?)
+    }
+
     /// Whether its handler is looked up in the plugins path.
     pub(super) fn names_a_plugin(&self) -> bool {
-        let handler = self.package.handler().ok().flatten();
+        let handler = self.handler().ok().flatten();
         handler.is_none_or(|handler| matches!(handler.refers_to, HandlerRef::Plugin(_)))
     }
 

@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 
 use super::ServeError;
 
-/// What comes back for a request that was taken in.
+/// What a handler gives for a request that was taken in.
 #[derive(Debug)]
-pub enum Answered {
+pub enum HandlerAnswer {
     Whole(Answer),
     /// The first piece, with the status and headers of all; and the others.
     InPieces(Answer, Pieces),
@@ -51,9 +51,9 @@ enum Piece {
 /// How many pieces wait for a client that reads slowly.
 const PLACES: usize = 16;
 
-// === impl Answered ===
+// === impl HandlerAnswer ===
 
-impl Answered {
+impl HandlerAnswer {
     /// The answer as one, for those who can't do anything with pieces.
     pub async fn whole(self) -> Result<Answer, ServeError> {
         match self {
@@ -166,7 +166,7 @@ mod tests {
         let (sender, pieces) = Pieces::of_this_thread();
         assert!(sender.send(b"one".to_vec(), NO_TIME) && sender.send(b"two".to_vec(), NO_TIME));
         sender.end(Ok(answer("three")));
-        let whole = Answered::InPieces(answer("zero"), pieces).whole().await.unwrap();
+        let whole = HandlerAnswer::InPieces(answer("zero"), pieces).whole().await.unwrap();
         assert_eq!(whole.body, b"zeroonetwothree");
     }
 

@@ -3,6 +3,7 @@
 //! A failure anywhere before that step changes nothing for clients.
 
 use std::sync::Arc;
+use std::sync::MutexGuard;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -71,7 +72,25 @@ impl Registry {
     pub(super) fn swap(&self, endpoint: &Arc<Endpoint>, next: Next, trigger: Trigger) -> Result<Swapped, SwapError> {
         // However busy it is: it has nothing of a library that is being closed.
         own_thread();
-        let _one_at_a_time = endpoint.one_swap_at_a_time();
+        let swapping = endpoint.one_swap_at_a_time();
+        self.swap_alone(&swapping, endpoint, next, trigger)
+    }
+
+    /// The same for one who has waited for the other swaps of this endpoint.
+    pub(super) fn swap_alone(
+        &self,
+        _swapping: &MutexGuard<'_, ()>,
+        endpoint: &Arc<Endpoint>,
+        next: Next,
+        trigger: Trigger,
+    ) -> Result<Swapped, SwapError> {
+        if endpoint.is_idle() && trigger != Trigger::Scale {
+            // What lies on disk is taken when it gets workers.
+            if let Next::OnDisk { archive: Archive::Given(package), .. } = &next {
+                endpoint.take_in(self.source_like(endpoint, package));
+            }
+            return Err(SwapError::NoWorkers { name: endpoint.name().clone(), version: endpoint.version().clone() });
+        }
         let serving = endpoint.serving();
         let parts = match next {
             Next::BeforePanicking(panicking) if serving.as_ref().is_some_and(|now| now.id() != panicking) => {
@@ -91,7 +110,7 @@ impl Registry {
                     Archive::Given(package) => Ok(self.source_like(endpoint, &package)),
                 };
                 let parts = source.and_then(|source| {
-                    let found = self.loader.find(&source.package);
+                    let found = self.loader.find(&source);
                     // Only what misses its library is tried again with the next one: any other archive is no better for it.
                     endpoint.want(found.is_err().then_some(&source));
                     Ok((source, Code::Found(found?)))
@@ -202,7 +221,7 @@ impl Registry {
             );
         } else {
             tracing::info!(
-                %model, %version, generation = %record.id, trigger, workers = settings.min_workers,
+                %model, %version, generation = %record.id, trigger, workers = settings.scale.min,
                 device = %settings.device, took = ?started.elapsed(), steps, "model ready"
             );
         }
@@ -242,7 +261,7 @@ impl Registry {
 }
 
 /// Ends a generation that another has replaced, on a thread of its own: its library's clean-up runs on it.
-fn retire(endpoint: &Arc<Endpoint>, generation: Arc<Generation>) {
+pub(super) fn retire(endpoint: &Arc<Endpoint>, generation: Arc<Generation>) {
     let id = generation.id();
     let of_thread = Arc::clone(endpoint);
     let started = std::thread::Builder::new().name(format!("retire {id}")).spawn(move || {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Endpoint;
 use super::LoadError;
 use super::NewModel;
+use super::Origin;
 use super::Registry;
 use super::SwapError;
 use super::Swapped;
@@ -81,7 +82,7 @@ impl Registry {
             }
             tracing::info!(model = %name, %version, beside = %before, "the archive holds another version now; it is added, and the one before goes on serving");
             let (url, package) = (endpoint.url(), Arc::clone(&package));
-            self.add(NewModel { name: Some(name.clone()), url, package, at_startup: false });
+            self.add(NewModel { name: Some(name.clone()), url, package, origin: Origin::Store });
         }
     }
 
@@ -90,8 +91,11 @@ impl Registry {
     /// What came of it is told to the log, describe and the metrics.
     pub fn archive_added(&self, archive: &Path, name: Option<ModelName>, url: String) {
         own_thread();
+        if self.arrivals.has(archive) {
+            return;
+        }
         match Package::open(archive, &self.loader.work_dir) {
-            Ok(package) => self.add(NewModel { name, url, package: Arc::new(package), at_startup: false }),
+            Ok(package) => self.add(NewModel { name, url, package: Arc::new(package), origin: Origin::Store }),
             Err(error) => tracing::error!(%url, %error, "failed to load model"),
         }
     }
@@ -149,7 +153,9 @@ impl Registry {
         if source.package.digest == package.digest {
             return source;
         }
-        Arc::new(self.source(endpoint.name(), endpoint.version(), endpoint.url(), Arc::clone(package)))
+        let asked = endpoint.asked();
+        let package = Arc::clone(package);
+        Arc::new(self.source(endpoint.name(), endpoint.version(), endpoint.url(), package, asked.as_ref()))
     }
 
     /// What isn't in the log yet.

@@ -9,14 +9,18 @@ use handler_sdk::Error as HandlerError;
 use handler_sdk::abi::instance::CallError;
 use handler_sdk::abi::instance::Outcome;
 
+use super::HandlerAnswer;
+use super::ModelCall;
 use super::Request;
 use super::ServeError;
 use super::WorkerState;
 use super::audience::Audience;
 use super::hand_over::Errand;
 use super::hand_over::HandlerState;
+use super::job::Answered;
 use super::job::Job;
 use super::job::Reply;
+use super::job::Task;
 use super::loader::Alarm;
 use super::queue::Gate;
 use super::queue::Queue;
@@ -111,10 +115,14 @@ impl Work {
     /// Answers a batch; `false` where the watchdog has answered it, so that this worker has been replaced.
     fn serve(&mut self, jobs: Vec<Job>) -> bool {
         let now = Instant::now();
-        let (requests, waiting): (Vec<Request>, Vec<_>) =
-            jobs.into_iter().map(|job| (job.request, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
+        let (tasks, waiting): (Vec<Task>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.task, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
         *self.shared.lock() = Some(InHand { since: now, waiting });
-        let replies = self.answer(&requests.iter().collect::<Vec<_>>(), 0);
+        // A call of the model comes alone.
+        let replies = match &tasks[..] {
+            [Task::Model(call)] => vec![self.call_model(call)],
+            _ => self.answer(&tasks.iter().filter_map(Task::request).collect::<Vec<_>>(), 0),
+        };
         let Some(batch) = self.shared.lock().take() else {
             return false;
         };
@@ -124,6 +132,29 @@ impl Work {
             reply_to.send(reply, queued);
         }
         true
+    }
+
+    /// Calls the model without the handler, whose object isn't touched.
+    fn call_model(&self, call: &ModelCall) -> Reply {
+        let plan = &self.plan;
+        let _mode = InferenceMode::enter();
+        let signature = plan.signature.as_ref().ok_or_else(|| {
+            HandlerError::bad_request(
+                "the model that serves now can't be called without its handler: send the request again",
+            )
+        });
+        match signature.and_then(|signature| call.run(signature, &plan.services)) {
+            Ok(outputs) => Ok(Answered::ByModel(outputs)),
+            Err(error) => {
+                if error.status() >= 500 {
+                    tracing::error!(
+                        model = %plan.model, version = %plan.version, generation = %plan.generation, worker = self.shared.number,
+                        %error, "the model failed"
+                    );
+                }
+                Err(classify(error))
+            }
+        }
     }
 
     /// One reply for each request; `first` is the place in the batch of the first of them.
@@ -145,7 +176,7 @@ impl Work {
                     %error, "no fresh handler object could be made; the next batch tries again"
                 );
                 let error = HandlerError::new(error.log_text());
-                return vec![Err(ServeError::Handler(error)); requests.len()];
+                return requests.iter().map(|_| Err(ServeError::Handler(error.clone()))).collect();
             }
         };
         let failure = result.err().map(|error| self.take_failure(error, requests.len()));
@@ -154,7 +185,10 @@ impl Work {
             .zip(requests)
             .zip(first..)
             .flat_map(|((outcome, &request), place)| match (outcome, &failure) {
-                (Some(outcome), _) => vec![outcome.map_err(|error| self.request_failed(request, error))],
+                (Some(outcome), _) => {
+                    let answer = outcome.map(|answer| Answered::ByHandler(HandlerAnswer::Whole(answer)));
+                    vec![answer.map_err(|error| self.request_failed(request, error))]
+                }
                 (None, Some(_)) if requests.len() > 1 && !self.has_begun(place) => self.answer(&[request], place),
                 (None, Some(error)) => vec![Err(classify(error.clone()))],
                 (None, None) => vec![Err(ServeError::WorkerDied)],
@@ -250,13 +284,14 @@ impl Work {
 
 /// A device without memory is told apart by the words of libtorch's error: it has no other mark.
 fn classify(error: HandlerError) -> ServeError {
-    let text = error.log_text();
     // What the handler worded for the client stands as it is.
-    if error.is_worded() {
-        ServeError::Handler(error)
-    } else if text.contains("CUDA") || text.contains("out of memory") || text.contains("can't allocate memory") {
+    if !error.is_worded() && is_out_of_resources(error.log_text()) {
         ServeError::OutOfResources(error)
     } else {
         ServeError::Handler(error)
     }
+}
+
+pub(super) fn is_out_of_resources(text: &str) -> bool {
+    ["CUDA", "out of memory", "can't allocate memory"].iter().any(|words| text.contains(words))
 }

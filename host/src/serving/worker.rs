@@ -16,6 +16,7 @@ use handler_sdk::ContextInfo;
 use handler_sdk::Error as HandlerError;
 
 use super::ServeError;
+use super::Signature;
 use super::batcher::BatchPolicy;
 use super::hand_over::Errand;
 use super::job::ReplyTo;
@@ -40,6 +41,8 @@ pub(super) struct WorkerPlan {
     pub(super) generation: GenerationId,
     pub(super) handler: String,
     pub(super) context: ContextInfo,
+    /// How the model is called without the handler; `None` where it can't be called.
+    pub(super) signature: Option<Signature>,
     pub(super) services: Services,
     pub(super) policy: BatchPolicy,
     /// How long one call may take before its worker is replaced.
@@ -151,10 +154,6 @@ impl Worker {
         self.shared.is_leaving.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        self.shared.is_leaving.load(Ordering::Acquire)
-    }
-
     /// Answers for a worker whose call has taken too long; from then on it counts as stuck.
     pub(super) fn give_up_if_late(&self, now: Instant, limit: Duration) -> bool {
         let late = {
@@ -218,7 +217,8 @@ impl Worker {
 
     /// Whether it serves, or is about to.
     pub(super) fn is_at_work(&self) -> bool {
-        !self.thread.is_finished() && matches!(self.shared.state(), WorkerState::Loading | WorkerState::Ready)
+        let serves = matches!(self.shared.state(), WorkerState::Loading | WorkerState::Ready);
+        serves && !self.thread.is_finished() && !self.shared.is_leaving.load(Ordering::Acquire)
     }
 
     /// Whether the thread has ended, so that it can be joined.

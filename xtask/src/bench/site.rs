@@ -90,6 +90,7 @@ impl<'a> Site<'a> {
         let mut command = workspace::program(programs, "sconce");
         command.arg("serve").arg("--model-store").arg(&store).args(["--models", "all", "--plugins-path"]);
         command.arg(&places).arg("--work-dir").arg(work).arg("--ts-config").arg(config.path());
+        command.arg("--disable-token-auth");
         let mut server = Server::start(command)?;
         let models: Vec<&str> = plugins.iter().map(|plugin| plugin.model()).collect();
         server.wait_until_ready(&models, interrupted)?;

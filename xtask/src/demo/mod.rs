@@ -99,6 +99,8 @@ fn serve(programs: &Path) -> Command {
     command
         .args(["serve", "--model-store", STORE, "--models"])
         .args(ARCHIVES.map(|archive| format!("{0}={0}.mar", archive.model)))
+        // What is shown next are plain curl lines.
+        .arg("--disable-token-auth")
         .arg("--plugins-path")
         .arg(plugins);
     command
@@ -153,7 +155,7 @@ mod tests {
             text.contains(
                 "\n  target/release/sconce serve --model-store model-store --models \
                  mnist=mnist.mar mnist_state_dict=mnist_state_dict.mar echo=echo.mar \
-                 --plugins-path target/release\n"
+                 --disable-token-auth --plugins-path target/release\n"
             ),
             "{text}"
         );

@@ -23,6 +23,7 @@ use super::Footprint;
 use super::Model;
 use super::ModelError;
 use super::Runtime;
+use super::Schema;
 use super::state_dict;
 use super::state_dict::Contents;
 use super::state_dict::NamedTensor;
@@ -94,6 +95,10 @@ impl Model for TorchModel {
         let inputs: Vec<Input> =
             inputs.iter().map(|event| Input::take(event, self.device)).collect::<Result<_, _>>()?;
         self.raw.forward(method, &inputs, &mut |step| lend(&step, door, emit))
+    }
+
+    fn schema(&self, method: &str) -> Result<Schema, String> {
+        self.raw.schema(method)
     }
 
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {

@@ -25,6 +25,11 @@ enum EventKind { TENSOR = 0, BEGIN_LIST = 1, BEGIN_DICT = 2, END = 3 };
 
 typedef void (*Emit)(void *sink, int kind, const char *name, const at::Tensor *tensor);
 
+// What a parameter of a method takes; the same numbers as in shim.rs.
+enum ParameterKind { TAKES_TENSOR = 0, TAKES_LIST = 1, TAKES_DICT = 2, TAKES_OTHER = 3 };
+
+typedef void (*Tell)(void *sink, int kind, const char *name, bool is_optional);
+
 // TorchScript, or a state dict's tensors alone. Never changed once it is loaded, unless its own code does.
 struct Model {
   std::optional<torch::jit::Module> module;
@@ -99,6 +104,34 @@ bool assigns_to_attributes(const torch::jit::Module &module) {
 
 at::Device device_of(int index) {
   return index < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+bool is_tensor(const c10::TypePtr &type) { return type->isSubtypeOf(*c10::TensorType::get()); }
+
+bool are_tensors(c10::ArrayRef<c10::TypePtr> types) {
+  for (const c10::TypePtr &type : types)
+    if (!is_tensor(type))
+      return false;
+  return true;
+}
+
+ParameterKind kind_of(const c10::TypePtr &type) {
+  if (is_tensor(type))
+    return TAKES_TENSOR;
+  switch (type->kind()) {
+  case c10::TypeKind::OptionalType:
+    return kind_of(type->expectRef<c10::OptionalType>().getElementType());
+  case c10::TypeKind::ListType:
+    return is_tensor(type->expectRef<c10::ListType>().getElementType()) ? TAKES_LIST : TAKES_OTHER;
+  case c10::TypeKind::TupleType:
+    return are_tensors(type->expectRef<c10::TupleType>().elements()) ? TAKES_LIST : TAKES_OTHER;
+  case c10::TypeKind::DictType: {
+    const auto &dict = type->expectRef<c10::DictType>();
+    return dict.getKeyType()->kind() == c10::TypeKind::StringType && is_tensor(dict.getValueType()) ? TAKES_DICT : TAKES_OTHER;
+  }
+  default:
+    return TAKES_OTHER;
+  }
 }
 
 void walk(const std::string &name, const c10::IValue &value, void *sink, Emit emit) {
@@ -205,6 +238,30 @@ char *sconce_model_forward(const void *model, const char *method, const Input *i
       alone.lock();
     // Copying a method copies pointers; a call is not const, because code may assign to attributes.
     walk("", torch::jit::Method(function)(std::move(values)), sink, emit);
+  });
+}
+
+// Tells a method's parameters in order, and how many tensors it gives; -1 where its type doesn't say.
+char *sconce_model_schema(const void *model, const char *method, void *sink, Tell tell, int *outputs) {
+  return guarded([&] {
+    const Model &loaded = *static_cast<const Model *>(model);
+    if (!loaded.module)
+      throw std::runtime_error("a state dict has no code to call");
+    const torch::jit::Method function = loaded.module->get_method(method);
+    const c10::FunctionSchema &schema = function.function().getSchema();
+    // The first argument is the module itself.
+    for (size_t place = 1; place < schema.arguments().size(); ++place) {
+      const c10::Argument &argument = schema.arguments()[place];
+      tell(sink, kind_of(argument.type()), argument.name().c_str(), argument.default_value().has_value());
+    }
+    *outputs = -1;
+    if (schema.returns().size() != 1)
+      return;
+    const c10::TypePtr &given = schema.returns()[0].type();
+    if (is_tensor(given))
+      *outputs = 1;
+    else if (given->kind() == c10::TypeKind::TupleType && kind_of(given) == TAKES_LIST)
+      *outputs = static_cast<int>(given->expectRef<c10::TupleType>().elements().size());
   });
 }
 

@@ -13,6 +13,12 @@ use std::ptr::null_mut;
 use handler_sdk::Device;
 use handler_sdk::abi::raw::RawEventKind;
 
+use crate::model::Parameter;
+use crate::model::ParameterKind;
+use crate::model::Schema;
+
+type Tell = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, is_optional: bool);
+
 type Emit = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void);
 
 unsafe extern "C" {
@@ -36,6 +42,13 @@ unsafe extern "C" {
         count: usize,
         sink: *mut c_void,
         emit: Emit,
+    ) -> *mut c_char;
+    fn sconce_model_schema(
+        model: *const c_void,
+        method: *const c_char,
+        sink: *mut c_void,
+        tell: Tell,
+        outputs: *mut c_int,
     ) -> *mut c_char;
     fn sconce_model_tensors(model: *const c_void, sink: *mut c_void, emit: Emit) -> *mut c_char;
 }
@@ -131,6 +144,16 @@ impl RawModel {
         sink.result
     }
 
+    pub(super) fn schema(&self, method: &str) -> Result<Schema, String> {
+        let method = CString::new(method).map_err(|error| error.to_string())?;
+        let mut parameters: Vec<Parameter> = Vec::new();
+        let mut outputs = -1;
+        let sink = (&raw mut parameters).cast();
+        // SAFETY: the model is TorchScript or raises; the name, the list and the number live through the call.
+        check(unsafe { sconce_model_schema(self.0, method.as_ptr(), sink, tell, &raw mut outputs) })?;
+        Ok(Schema { parameters, outputs: usize::try_from(outputs).ok() })
+    }
+
     pub(super) fn tensors(&self, mut receiver: Receiver<'_>) -> Result<(), String> {
         let mut sink = Sink::new(&mut receiver);
         // SAFETY: the sink lives through the call.
@@ -192,6 +215,21 @@ extern "C" fn emit(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: 
     if sink.result.is_ok() {
         sink.result = taken;
     }
+}
+
+/// Called by the shim for every parameter of a method.
+extern "C" fn tell(sink: *mut c_void, kind: c_int, name: *const c_char, is_optional: bool) {
+    // SAFETY: the pointer is the list of the call that is running.
+    let parameters = unsafe { &mut *sink.cast::<Vec<Parameter>>() };
+    // SAFETY: the shim passes a C string that lives through this call.
+    let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
+    let kind = match kind {
+        0 => ParameterKind::Tensor,
+        1 => ParameterKind::List,
+        2 => ParameterKind::Dict,
+        _ => ParameterKind::Other,
+    };
+    parameters.push(Parameter { name, kind, is_optional });
 }
 
 fn check(message: *mut c_char) -> Result<(), String> {

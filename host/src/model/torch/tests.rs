@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::model::ParameterKind;
 
 fn sums() -> Arc<dyn Model> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/model/torch/testdata/sums.pt");
@@ -63,6 +64,24 @@ fn several_tensors_go_in_and_a_structure_comes_out() {
             "end",
         ]
     );
+}
+
+#[test]
+fn a_method_tells_its_parameters() {
+    let model = sums();
+    let told = |method: &str| {
+        let schema = model.schema(method).unwrap();
+        let parameters = schema.parameters.into_iter().map(|one| (one.name, one.kind, one.is_optional));
+        (parameters.collect::<Vec<_>>(), schema.outputs)
+    };
+    let row = |name: &str, kind| (name.to_owned(), kind, false);
+    // A list in what it gives: nobody knows of how many.
+    assert_eq!(told("forward"), (vec![row("x", ParameterKind::Tensor), row("y", ParameterKind::Tensor)], None));
+    assert_eq!(told("of_list"), (vec![row("items", ParameterKind::List)], Some(1)));
+    assert_eq!(told("of_tuple"), (vec![row("pair", ParameterKind::List)], Some(1)));
+    assert_eq!(told("of_dict"), (vec![row("named", ParameterKind::Dict)], Some(1)));
+    assert_eq!(told("count"), (vec![], Some(1)));
+    assert!(model.schema("absent").unwrap_err().contains("absent"));
 }
 
 #[test]

@@ -1,0 +1,334 @@
+//! The management API: models are registered, scaled, described, made the default and unregistered while the server serves.
+
+use serde_json::Value;
+
+use crate::support::Answer;
+use crate::support::Archive;
+use crate::support::Gate;
+use crate::support::Sent;
+use crate::support::Server;
+use crate::support::Setup;
+use crate::support::eventually;
+use crate::support::first_party;
+use crate::support::fixture;
+use crate::support::says;
+
+/// A server that serves nothing yet and lets clients register: with the plugins of the echo and of `waits`.
+fn setup() -> Setup {
+    Setup::new()
+        .plugin(&first_party("echo"))
+        .plugin(&fixture("waits"))
+        .property("enable_model_api", "true")
+        .models("none")
+}
+
+fn ask(server: &Server, method: &str, path: &str) -> Answer {
+    server.management(path, &Sent::body("").method(method))
+}
+
+#[track_caller]
+fn status(answer: &Answer, code: u16) -> String {
+    assert_eq!(answer.status, code, "{}", answer.text());
+    answer.json()["status"].as_str().unwrap().to_owned()
+}
+
+fn workers(server: &Server, model: &str) -> usize {
+    server.describe(model)["workers"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_model_lives_from_register_to_unregister() {
+    let server = setup().model(&Archive::new("echo", "echo")).start();
+    server.predict("echo", "x").error(404, "ModelNotFoundException");
+
+    let registered = ask(&server, "POST", "/models?url=echo.mar");
+    let expected = "Model \"echo\" Version: 1.0 registered with 1 initial workers";
+    assert_eq!(status(&registered, 200), expected);
+    assert_eq!(server.predict("echo", "one").ok(), "one");
+    let description = server.describe("echo");
+    assert_eq!((&description["minWorkers"], &description["maxWorkers"]), (&Value::from(1), &Value::from(1)));
+    assert_eq!(description["loadedAtStartup"], false);
+
+    let again = ask(&server, "POST", "/models?url=echo.mar").error(409, "ConflictStatusException");
+    assert_eq!(again, "Model version 1.0 is already registered for model echo");
+
+    let scaled = ask(&server, "PUT", "/models/echo?min_worker=3&synchronous=true");
+    assert_eq!(status(&scaled, 200), "Workers scaled to 3 for model: echo");
+    assert_eq!(workers(&server, "echo"), 3);
+    let scaled = ask(&server, "PUT", "/models/echo/1.0?min_worker=1&max_worker=2&synchronous=true");
+    assert_eq!(status(&scaled, 200), "Workers scaled to 1 for model: echo, version: 1.0");
+    assert_eq!(workers(&server, "echo"), 2);
+    assert_eq!(server.predict("echo", "two").ok(), "two");
+
+    assert_eq!(status(&ask(&server, "DELETE", "/models/echo"), 200), "Model \"echo\" unregistered");
+    server.predict("echo", "three").error(404, "ModelNotFoundException");
+    let gone = ask(&server, "DELETE", "/models/echo").error(404, "ModelNotFoundException");
+    assert_eq!(gone, "Model not found: echo");
+    assert_eq!(status(&ask(&server, "POST", "/models?url=echo.mar"), 200), expected);
+    assert_eq!(server.predict("echo", "four").ok(), "four");
+}
+
+#[test]
+fn a_registration_says_what_it_wants_and_wins() {
+    let yaml = "minWorkers: 2\nmaxWorkers: 2\nbatchSize: 8\nmaxBatchDelay: 7\nresponseTimeout: 9\n";
+    let server = setup()
+        .model(&Archive::new("echo", "nobody-has-this").config(yaml))
+        .model(&Archive::new("plain", "echo"))
+        .start();
+    let asked = "url=echo.mar&model_name=other&handler=echo.py:handle&runtime=python3&batch_size=4&max_batch_delay=5&initial_workers=1&response_timeout=30&startup_timeout=40";
+    let answer = ask(&server, "POST", &format!("/models?{asked}"));
+    assert_eq!(status(&answer, 200), "Model \"other\" Version: 1.0 registered with 1 initial workers");
+    let told = |model: &str| {
+        let description = server.describe(model);
+        let number = |key: &str| description[key].as_u64().unwrap();
+        (
+            [number("batchSize"), number("maxBatchDelay"), number("minWorkers"), number("maxWorkers")],
+            [number("responseTimeout"), number("startupTimeout")],
+            description["runtime"].as_str().unwrap().to_owned(),
+        )
+    };
+    assert_eq!(told("other"), ([4, 5, 1, 1], [30, 40], "python3".to_owned()));
+    assert_eq!(server.describe("other")["modelUrl"], "echo.mar");
+    // What was asked for outlives a swap.
+    assert_eq!(ask(&server, "POST", "/models/other/reload").status, 200);
+    assert_eq!(told("other"), ([4, 5, 1, 1], [30, 40], "python3".to_owned()));
+    assert_eq!(server.predict("other", "x").ok(), "x");
+
+    // The same in a JSON body; what isn't said the archive says.
+    let body = r#"{"url": "echo.mar", "model_name": "third", "handler": "echo", "batch_size": 3}"#;
+    let answer = server.management("/models", &Sent::body(body).content_type("application/json"));
+    assert_eq!(status(&answer, 200), "Model \"third\" Version: 1.0 registered with 2 initial workers");
+    assert_eq!(told("third"), ([3, 7, 2, 2], [9, 120], "python".to_owned()));
+
+    // What isn't a number counts as not given.
+    let answer = ask(&server, "POST", "/models?url=plain.mar&batch_size=dd&initial_workers=0");
+    assert_eq!(
+        status(&answer, 200),
+        "Model \"plain\" Version: 1.0 registered with 0 initial workers. Use scale workers API to add workers for the model."
+    );
+    assert_eq!(told("plain"), ([1, 100, 0, 0], [120, 120], "python".to_owned()));
+}
+
+#[test]
+fn a_model_without_workers_refuses_until_it_is_scaled() {
+    let server = setup().model(&Archive::new("echo", "echo")).start();
+    assert_eq!(ask(&server, "POST", "/models?url=echo.mar&initial_workers=0").status, 200);
+    let message = server.predict("echo", "x").error(503, "ServiceUnavailableException");
+    says(&message, &["Model \"echo\" has no worker to serve inference request. Please use scale workers API"]);
+    assert_eq!(server.describe("echo")["status"], "IDLE");
+    assert_eq!(workers(&server, "echo"), 0);
+    says(&ask(&server, "POST", "/models/echo/reload").error(409, "NoWorkersException"), &["has no workers"]);
+
+    // In the background, unless asked otherwise.
+    assert_eq!(status(&ask(&server, "PUT", "/models/echo"), 202), "Processing worker updates...");
+    eventually("a worker", || (workers(&server, "echo") == 1).then_some(()));
+    assert_eq!(server.predict("echo", "x").ok(), "x");
+    for round in 0..3 {
+        assert_eq!(ask(&server, "PUT", "/models/echo?min_worker=0&synchronous=true").status, 200);
+        assert_eq!(server.predict("echo", "x").status, 503, "round {round}");
+        assert_eq!(ask(&server, "PUT", "/models/echo?min_worker=2&synchronous=true").status, 200);
+        assert_eq!(server.predict("echo", "x").ok(), "x");
+    }
+    let generations = ask(&server, "GET", "/models/echo/generations").json();
+    let triggers: Vec<_> = generations.as_array().unwrap().iter().map(|one| one["trigger"].as_str().unwrap()).collect();
+    assert_eq!(triggers, ["scale"; 4]);
+}
+
+#[test]
+fn a_scale_outlives_a_swap() {
+    let server = setup().model(&Archive::new("echo", "echo")).start();
+    assert_eq!(ask(&server, "POST", "/models?url=echo.mar").status, 200);
+    assert_eq!(ask(&server, "PUT", "/models/echo?min_worker=2&max_worker=3&synchronous=true").status, 200);
+    assert_eq!(ask(&server, "POST", "/models/echo/reload").status, 200);
+    let description = server.describe("echo");
+    assert_eq!((&description["minWorkers"], &description["maxWorkers"]), (&Value::from(2), &Value::from(3)));
+    assert_eq!(workers(&server, "echo"), 2);
+    assert_eq!(ask(&server, "POST", "/models/echo/rollback").status, 200);
+    assert_eq!(workers(&server, "echo"), 2);
+}
+
+#[test]
+fn what_was_taken_in_is_answered_before_workers_go() {
+    for verb in ["DELETE /models/waits", "PUT /models/waits?min_worker=0&synchronous=true"] {
+        let server = setup().model(&Archive::new("waits", "waits")).start();
+        assert_eq!(ask(&server, "POST", "/models?url=waits.mar").status, 200);
+        let (first, second) = (Gate::new(), Gate::new());
+        let openers = (first.opener(), second.opener());
+        std::thread::scope(|scope| {
+            let in_hand = scope.spawn(|| server.predict("waits", first.body()));
+            first.wait_for_a_call();
+            let queued = scope.spawn(|| server.predict("waits", second.body()));
+            eventually("the second request to wait", || {
+                (server.describe("waits")["jobQueueStatus"]["pendingRequests"] == 1).then_some(())
+            });
+            let (method, path) = verb.split_once(' ').unwrap();
+            let done = scope.spawn(|| ask(&server, method, path));
+            eventually("it to be on its way out", || {
+                let described = ask(&server, "GET", "/models/waits");
+                (described.status == 404 || described.json()[0]["status"] == "IDLE").then_some(())
+            });
+            assert!([404, 503].contains(&server.predict("waits", "late").status), "nobody else gets in any more");
+            assert!(!done.is_finished(), "{verb} must wait for the answers");
+            drop(openers);
+            assert_eq!(in_hand.join().unwrap().status, 200, "{verb}");
+            assert_eq!(queued.join().unwrap().status, 200, "{verb}");
+            assert_eq!(done.join().unwrap().status, 200, "{verb}");
+        });
+    }
+}
+
+#[test]
+fn several_versions_live_side_by_side() {
+    let server = setup()
+        .model(&Archive::new("m", "echo").version("1.0").file("one.mar"))
+        .model(&Archive::new("m", "request_teller").version("2.0").file("two.mar"))
+        .plugin(&fixture("request-teller"))
+        .start();
+    for (url, version) in [("one.mar", "1.0"), ("two.mar", "2.0")] {
+        let expected = format!("Model \"m\" Version: {version} registered with 1 initial workers");
+        assert_eq!(status(&ask(&server, "POST", &format!("/models?url={url}")), 200), expected);
+    }
+    let default = || server.describe("m")["modelVersion"].as_str().unwrap().to_owned();
+    assert_eq!(default(), "1.0");
+    assert_eq!(server.predict("m", "x").ok(), "x");
+    assert_ne!(server.predict("m/2.0", "x").ok(), "x");
+    let all = ask(&server, "GET", "/models/m/all").json();
+    assert_eq!(all.as_array().unwrap().len(), 2);
+
+    let refused = ask(&server, "DELETE", "/models/m").error(403, "InvalidModelVersionException");
+    assert_eq!(refused, "Cannot remove default version for model m");
+    ask(&server, "DELETE", "/models/m/1.0").error(403, "InvalidModelVersionException");
+    let unknown = ask(&server, "DELETE", "/models/m/3.0").error(404, "ModelVersionNotFoundException");
+    assert_eq!(unknown, "Model version: 3.0 does not exist for model: m");
+
+    let set = ask(&server, "PUT", "/models/m/2.0/set-default");
+    assert_eq!(status(&set, 200), "Default version successfully updated for model \"m\" to \"2.0\"");
+    assert_eq!(default(), "2.0");
+    assert_ne!(server.predict("m", "x").ok(), "x");
+    let unknown = ask(&server, "PUT", "/models/m/3.0/set-default").error(404, "ModelVersionNotFoundException");
+    assert_eq!(unknown, "Model version 3.0 does not exist for model m");
+    let unknown = ask(&server, "PUT", "/models/n/3.0/set-default").error(404, "ModelNotFoundException");
+    assert_eq!(unknown, "Model not found: n");
+
+    assert_eq!(ask(&server, "DELETE", "/models/m/1.0").status, 200);
+    assert_eq!(ask(&server, "DELETE", "/models/m").status, 200);
+    ask(&server, "GET", "/models/m").error(404, "ModelNotFoundException");
+}
+
+#[test]
+fn what_can_t_be_registered_is_said() {
+    let server = setup()
+        .model(&Archive::new("echo", "echo"))
+        .model(&Archive::new("lost", "nobody-has-this"))
+        .model(&Archive::new("broken", "fails_in_initialize"))
+        .plugin(&fixture("fails-in-initialize"))
+        .start();
+    for (path, code, kind, part) in [
+        ("/models", 400, "BadRequestException", "Parameter url is required."),
+        ("/models?url=", 404, "ModelNotFoundException", "empty url"),
+        ("/models?url=../echo.mar", 404, "ModelNotFoundException", "Relative path is not allowed in url: ../echo.mar"),
+        ("/models?url=none.mar", 404, "ModelNotFoundException", "Model not found at: none.mar"),
+        ("/models?url=echo.mar&runtime=JAVA", 400, "BadRequestException", "Invalid RuntimeType value: JAVA"),
+        ("/models?url=lost.mar", 500, "InternalServerException", "Failed to start workers for model lost version: 1.0"),
+        ("/models?url=broken.mar", 500, "InternalServerException", "Failed to start workers for model broken"),
+        ("/models?url=echo.mar&s3_sse_kms=true", 400, "BadRequestException", "s3_sse_kms is not supported"),
+    ] {
+        let message = ask(&server, "POST", path).error(code, kind);
+        says(&message, &[part]);
+    }
+    let malformed = server.management("/models", &Sent::body("{").content_type("application/json"));
+    says(&malformed.error(400, "BadRequestException"), &["not well-formed JSON"]);
+    // Nothing of it stays.
+    assert_eq!(ask(&server, "GET", "/models").json()["models"], serde_json::json!([]));
+
+    // In the background it stays, and says why it isn't served.
+    let answer = ask(&server, "POST", "/models?url=broken.mar&synchronous=false");
+    assert_eq!(status(&answer, 202), "Processing worker updates...");
+    eventually("the failure", || (server.describe("broken")["status"] == "FAILED").then_some(()));
+    let failed = ask(&server, "PUT", "/models/broken?synchronous=true").error(500, "InternalServerException");
+    says(&failed, &["Failed to start workers for model broken version: null"]);
+    for (path, code, kind, part) in [
+        ("/models/none", 404, "ModelNotFoundException", "Model not found: none"),
+        ("/models/broken/9", 404, "ModelVersionNotFoundException", "Model version: 9 does not exist for model: broken"),
+        ("/models/broken?model_version=9", 404, "ModelVersionNotFoundException", "Model version: 9"),
+        (
+            "/models/broken?min_worker=2&max_worker=1",
+            400,
+            "BadRequestException",
+            "max_worker cannot be less than min_worker.",
+        ),
+        ("/models/broken?min_worker=-1", 400, "BadRequestException", "cannot be less than 0"),
+    ] {
+        let message = ask(&server, "PUT", path).error(code, kind);
+        says(&message, &[part]);
+    }
+}
+
+#[test]
+fn without_leave_nothing_is_registered_or_unregistered() {
+    let server = Setup::with_echo().start();
+    for (method, path) in [("POST", "/models?url=echo.mar"), ("DELETE", "/models/echo"), ("DELETE", "/models/echo/1.0")]
+    {
+        ask(&server, method, path).error(405, "MethodNotAllowedException");
+    }
+    // The rest is allowed.
+    assert_eq!(ask(&server, "PUT", "/models/echo?min_worker=2&synchronous=true").status, 200);
+    assert_eq!(ask(&server, "PUT", "/models/echo/1.0/set-default").status, 200);
+    server.still_serves();
+}
+
+#[test]
+fn workers_follow_the_load_between_min_and_max() {
+    let server = Setup::new()
+        .plugin(&fixture("waits"))
+        .model(&Archive::new("waits", "waits").config("minWorkers: 1\nmaxWorkers: 3\n"))
+        .property("sconce_scale_up_after_ms", "20")
+        .property("sconce_scale_down_after_ms", "20")
+        .start();
+    assert_eq!(workers(&server, "waits"), 1);
+    let gates: Vec<Gate> = (0..4).map(|_| Gate::new()).collect();
+    std::thread::scope(|scope| {
+        let openers: Vec<_> = gates.iter().map(Gate::opener).collect();
+        for gate in &gates {
+            scope.spawn(|| assert_eq!(server.predict("waits", gate.body()).status, 200));
+        }
+        // All but the fourth, which has no fourth worker.
+        eventually("three calls", || (gates.iter().filter(|gate| gate.was_called()).count() == 3).then_some(()));
+        assert_eq!(workers(&server, "waits"), 3);
+        drop(openers);
+    });
+    eventually("one worker again", || (workers(&server, "waits") == 1).then_some(()));
+    assert_eq!(server.describe("waits")["maxWorkers"], 3);
+}
+
+#[test]
+fn an_archive_is_fetched_and_goes_with_its_model() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let archive = Archive::new("echo", "echo").file("far.mar").pack(elsewhere.path());
+    let url = format!("file://{}", archive.display());
+    // Whoever serves all of the store must not take it for an archive that was put there.
+    let server = setup().models("all").start();
+    let register = format!("/models?url={url}");
+    assert_eq!(ask(&server, "POST", &register).status, 200);
+    assert_eq!(server.predict("echo", "x").ok(), "x");
+    assert_eq!(server.describe("echo")["modelUrl"], url.as_str());
+    assert!(server.store().join("far.mar").is_file());
+    let message = ask(&server, "POST", &register).error(500, "InternalServerException");
+    says(&message, &["Model file already exists far.mar"]);
+    assert_eq!(ask(&server, "DELETE", "/models/echo").status, 200);
+    eventually("the fetched file to go", || (!server.store().join("far.mar").exists()).then_some(()));
+    for (url, code, kind, part) in [
+        (
+            format!("file://{}/none.mar", elsewhere.path().display()),
+            400,
+            "DownloadArchiveException",
+            "Failed to download archive from",
+        ),
+        ("ftp://localhost/x.mar".to_owned(), 404, "ModelNotFoundException", ""),
+    ] {
+        says(&ask(&server, "POST", &format!("/models?url={url}")).error(code, kind), &[part]);
+    }
+    let strict = setup().property("allowed_urls", "https://models.example/.*").start();
+    let message = ask(&strict, "POST", &register).error(404, "ModelNotFoundException");
+    assert_eq!(message, format!("Given URL {url} does not match any allowed URL(s)"));
+}
