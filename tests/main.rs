@@ -26,6 +26,7 @@ mod mass;
 mod mnist;
 mod new;
 mod no_torch;
+mod open_inference;
 mod serve;
 mod shutdown;
 mod swap;

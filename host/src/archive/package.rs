@@ -106,11 +106,6 @@ impl Package {
         }
     }
 
-    /// The name under which a client that names none registers this package: as in TorchServe, the manifest must have one.
-    pub fn registered_name(&self) -> Result<ModelName, ArchiveError> {
-        self.manifest_name()?.ok_or_else(|| ArchiveError::NoModelName { archive: self.source.clone() })
-    }
-
     /// The name under which a start-up list without names serves this package.
     pub fn default_name(&self) -> Result<ModelName, ArchiveError> {
         match self.manifest_name()? {

@@ -38,11 +38,21 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// Reads a body of at most `limit` bytes into its fields.
 pub(super) async fn fields(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<Field>, BadBody> {
+    let body = read(headers, body, limit).await?;
+    fields_of(headers, body).await
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, BadBody> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(BadBody::TooLarge);
     }
-    let body = read(Limited::new(body, limit)).await?;
+    collect(Limited::new(body, limit)).await
+}
+
+/// Takes a body apart into its fields.
+pub(super) async fn fields_of(headers: &HeaderMap, body: Bytes) -> Result<Vec<Field>, BadBody> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
@@ -62,7 +72,7 @@ pub(super) fn with_query(query: Option<&str>, fields: Vec<Field>) -> Result<Vec<
     Ok(all)
 }
 
-async fn read(mut body: Limited<Body>) -> Result<Bytes, BadBody> {
+async fn collect(mut body: Limited<Body>) -> Result<Bytes, BadBody> {
     let broken =
         |why: String| BadBody::Other(ApiError::bad_request(format!("The body broke off before its end: {why}")));
     let mut frames = Vec::new();

@@ -51,6 +51,22 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message)
     }
 
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// TorchServe's status for a wrong or missing token.
     pub(super) fn invalid_key(message: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "InvalidKeyException", message)
@@ -58,20 +74,19 @@ impl ApiError {
 
     /// Of a request to one model; `version` as the client named it.
     pub(super) fn serving(error: &ServeError, name: &str, version: Option<&str>) -> Self {
-        let unavailable = |message: String| Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message);
         let model = version
             .map_or_else(|| format!("Model \"{name}\""), |version| format!("Model \"{name}\" Version {version}"));
         match error {
-            ServeError::ShuttingDown => unavailable(
+            ServeError::ShuttingDown => Self::unavailable(
                 "The server is shutting down and takes no further requests. Send this one again later.".to_owned(),
             ),
-            ServeError::QueueFull { capacity } => unavailable(format!(
+            ServeError::QueueFull { capacity } => Self::unavailable(format!(
                 "{model} has no worker to serve inference request: all {capacity} places of its queue are taken. Send the request again later, or raise jobQueueSize or the number of workers."
             )),
-            ServeError::NoTicket => unavailable(format!(
+            ServeError::NoTicket => Self::unavailable(format!(
                 "{model} has no worker to serve inference request: all of them are busy, and useJobTicket lets nobody wait. Send the request again later, or raise the number of workers."
             )),
-            ServeError::NoWorker => unavailable(format!(
+            ServeError::NoWorker => Self::unavailable(format!(
                 "{model} has no worker to serve inference request. Please use scale workers API to add workers. \
                  Describe the model on the management address to see why it isn't served."
             )),
@@ -111,6 +126,11 @@ impl ApiError {
         Self::new(status, INTERNAL, format!("Failed to start workers for model {name} version: {version}: {reason}"))
     }
 
+    /// The same with other words.
+    pub(super) fn worded(self, message: String) -> Self {
+        Self { message, ..self }
+    }
+
     /// Of a request for what a model says of itself.
     pub(super) fn describing(error: &ServeError, name: &str, version: Option<&str>) -> Self {
         match error {
@@ -132,11 +152,6 @@ impl ApiError {
     /// Of a client that sends its request too slowly.
     pub(super) fn request_timeout(message: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, TIMEOUT, message)
-    }
-
-    /// The same with other words.
-    pub(super) fn worded(self, message: String) -> Self {
-        Self { message, ..self }
     }
 
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
@@ -226,6 +241,10 @@ pub(super) async fn not_found() -> ApiError {
 }
 
 pub(super) async fn method_not_allowed() -> ApiError {
+    wrong_method()
+}
+
+pub(super) fn wrong_method() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "MethodNotAllowedException",

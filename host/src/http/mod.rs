@@ -10,6 +10,7 @@ mod generations;
 mod inference;
 mod key_ring;
 mod management;
+mod open_inference;
 mod parameters;
 mod path;
 mod registration;
@@ -25,11 +26,12 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::any;
 
-pub use connections::serve;
 pub use key_ring::Ring;
 pub use key_ring::Tokens;
 
 use crate::serving::Registry;
+
+pub use connections::serve;
 
 /// What every route can reach.
 #[derive(Debug, Clone)]
@@ -73,7 +75,7 @@ pub fn router(apis: Apis, api: Api) -> Router {
 fn routes(apis: Apis) -> Router<Api> {
     let mut routes = Router::new();
     if apis.inference {
-        routes = routes.merge(inference::routes()).merge(workflows::inference_routes());
+        routes = routes.merge(inference::routes()).merge(open_inference::routes()).merge(workflows::inference_routes());
     }
     if apis.management {
         routes = routes

@@ -1,5 +1,6 @@
 //! What the Open Inference Protocol asks of models: whether they are ready, what they take, and a call of the model alone.
 
+use super::Answered;
 use super::Endpoint;
 use super::EndpointState;
 use super::ModelCall;
@@ -8,7 +9,6 @@ use super::Registry;
 use super::ServeError;
 use super::Signature;
 use super::Urgency;
-use super::job::Answered;
 
 /// Who answers an inference request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +47,10 @@ impl Endpoint {
 
     /// Calls the model without its handler, and waits as [`predict`](Self::predict) does.
     pub async fn infer(&self, call: ModelCall, urgency: Urgency) -> Result<Vec<NamedTensor>, ServeError> {
-        match self.ask(call, urgency).await? {
-            Answered::ByModel(outputs) => Ok(outputs),
+        match self.wait_for(call, urgency).await? {
+            Answered::Tensors(outputs) => Ok(outputs),
             // The worker has mistaken the task.
-            Answered::ByHandler(_) => Err(ServeError::WorkerDied),
+            Answered::Whole(_) | Answered::InPieces(..) => Err(ServeError::WorkerDied),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use handler_sdk::Answer;
 use tokio::sync::oneshot;
 
-use super::HandlerAnswer;
+use super::Answered;
 use super::ModelCall;
 use super::NamedTensor;
 use super::Pieces;
@@ -16,7 +16,7 @@ use super::Verb;
 use super::stream::PieceSender;
 
 /// What came of one job.
-pub(super) type Reply = Result<Answered, ServeError>;
+pub(super) type Reply = Result<Output, ServeError>;
 
 /// What is asked of a worker.
 #[derive(Debug)]
@@ -27,10 +27,10 @@ pub(super) enum Task {
     Model(ModelCall),
 }
 
-/// The answer to a task of either kind.
+/// What a worker has made of a task of either kind.
 #[derive(Debug)]
-pub(super) enum Answered {
-    ByHandler(HandlerAnswer),
+pub(super) enum Output {
+    ByHandler(Answer),
     ByModel(Vec<NamedTensor>),
 }
 
@@ -66,7 +66,7 @@ enum Way {
 /// A reply with its times.
 #[derive(Debug)]
 pub(super) struct Done {
-    pub(super) reply: Reply,
+    pub(super) reply: Result<Answered, ServeError>,
     /// From the request's arrival until a worker took it; all of its time where none did.
     pub(super) queued: Duration,
 }
@@ -128,6 +128,25 @@ impl Task {
     }
 }
 
+// === impl Output ===
+
+impl Output {
+    /// Only a handler answers in pieces.
+    fn by_handler(self) -> Result<Answer, ServeError> {
+        match self {
+            Self::ByHandler(answer) => Ok(answer),
+            Self::ByModel(_) => Err(ServeError::WorkerDied),
+        }
+    }
+
+    fn into_answered(self) -> Answered {
+        match self {
+            Self::ByHandler(answer) => Answered::Whole(answer),
+            Self::ByModel(tensors) => Answered::Tensors(tensors),
+        }
+    }
+}
+
 impl From<Request> for Task {
     fn from(request: Request) -> Self {
         Self::Handler(request)
@@ -161,13 +180,8 @@ impl ReplyTo {
     pub(super) fn send(self, reply: Reply, queued: Duration) {
         match self.0 {
             // A client that has gone meanwhile is no error.
-            Way::Open(way) => drop(way.send(Done { reply, queued })),
-            Way::InPieces(way) => way.end(match reply {
-                Ok(Answered::ByHandler(HandlerAnswer::Whole(last))) => Ok(last),
-                // The worker has mistaken the task.
-                Ok(_) => Err(ServeError::WorkerDied),
-                Err(error) => Err(error),
-            }),
+            Way::Open(way) => drop(way.send(Done { reply: reply.map(Output::into_answered), queued })),
+            Way::InPieces(way) => way.end(reply.and_then(Output::by_handler)),
             Way::Gone => {}
         }
     }
@@ -177,7 +191,7 @@ impl ReplyTo {
         match std::mem::replace(&mut self.0, Way::Gone) {
             Way::Open(way) => {
                 let (sender, pieces) = Pieces::of_this_thread();
-                let reply = Ok(Answered::ByHandler(HandlerAnswer::InPieces(piece, pieces)));
+                let reply = Ok(Answered::InPieces(piece, pieces));
                 let begun = way.send(Done { reply, queued }).is_ok();
                 if begun {
                     self.0 = Way::InPieces(sender);

@@ -13,14 +13,17 @@ use bytes::Bytes;
 use handler_sdk::Answer;
 use tokio::sync::mpsc;
 
+use super::NamedTensor;
 use super::ServeError;
 
-/// What a handler gives for a request that was taken in.
+/// What comes back for a request that was taken in.
 #[derive(Debug)]
-pub enum HandlerAnswer {
+pub enum Answered {
     Whole(Answer),
     /// The first piece, with the status and headers of all; and the others.
     InPieces(Answer, Pieces),
+    /// What a call of the model gave.
+    Tensors(Vec<NamedTensor>),
 }
 
 /// The pieces after the first.
@@ -51,9 +54,9 @@ enum Piece {
 /// How many pieces wait for a client that reads slowly.
 const PLACES: usize = 16;
 
-// === impl HandlerAnswer ===
+// === impl Answered ===
 
-impl HandlerAnswer {
+impl Answered {
     /// The answer as one, for those who can't do anything with pieces.
     pub async fn whole(self) -> Result<Answer, ServeError> {
         match self {
@@ -64,6 +67,8 @@ impl HandlerAnswer {
                 }
                 Ok(answer)
             }
+            // The worker has mistaken the task.
+            Self::Tensors(_) => Err(ServeError::WorkerDied),
         }
     }
 }
@@ -166,7 +171,7 @@ mod tests {
         let (sender, pieces) = Pieces::of_this_thread();
         assert!(sender.send(b"one".to_vec(), NO_TIME) && sender.send(b"two".to_vec(), NO_TIME));
         sender.end(Ok(answer("three")));
-        let whole = HandlerAnswer::InPieces(answer("zero"), pieces).whole().await.unwrap();
+        let whole = Answered::InPieces(answer("zero"), pieces).whole().await.unwrap();
         assert_eq!(whole.body, b"zeroonetwothree");
     }
 

@@ -9,7 +9,6 @@ use handler_sdk::Error as HandlerError;
 use handler_sdk::abi::instance::CallError;
 use handler_sdk::abi::instance::Outcome;
 
-use super::HandlerAnswer;
 use super::ModelCall;
 use super::Request;
 use super::ServeError;
@@ -17,8 +16,8 @@ use super::WorkerState;
 use super::audience::Audience;
 use super::hand_over::Errand;
 use super::hand_over::HandlerState;
-use super::job::Answered;
 use super::job::Job;
+use super::job::Output;
 use super::job::Reply;
 use super::job::Task;
 use super::loader::Alarm;
@@ -144,7 +143,7 @@ impl Work {
             )
         });
         match signature.and_then(|signature| call.run(signature, &plan.services)) {
-            Ok(outputs) => Ok(Answered::ByModel(outputs)),
+            Ok(outputs) => Ok(Output::ByModel(outputs)),
             Err(error) => {
                 if error.status() >= 500 {
                     tracing::error!(
@@ -186,8 +185,7 @@ impl Work {
             .zip(first..)
             .flat_map(|((outcome, &request), place)| match (outcome, &failure) {
                 (Some(outcome), _) => {
-                    let answer = outcome.map(|answer| Answered::ByHandler(HandlerAnswer::Whole(answer)));
-                    vec![answer.map_err(|error| self.request_failed(request, error))]
+                    vec![outcome.map(Output::ByHandler).map_err(|error| self.request_failed(request, error))]
                 }
                 (None, Some(_)) if requests.len() > 1 && !self.has_begun(place) => self.answer(&[request], place),
                 (None, Some(error)) => vec![Err(classify(error.clone()))],

@@ -23,9 +23,10 @@ use super::error::ApiError;
 use super::reply;
 use super::reply::RequestId;
 use super::types::Status;
+use crate::serving::Answered;
 use crate::serving::Field;
-use crate::serving::HandlerAnswer;
 use crate::serving::Request;
+use crate::serving::ServeError;
 use crate::serving::Urgency;
 use crate::serving::Verb;
 
@@ -113,9 +114,9 @@ async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
     };
     let id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let request = Request { verb, id, headers, fields };
-    match endpoint.stream(request, urgency(&head.headers)).await {
-        Ok(HandlerAnswer::Whole(answer)) => reply::answer(answer),
-        Ok(HandlerAnswer::InPieces(first, pieces)) => {
+    match endpoint.ask(request, urgency(&head.headers)).await {
+        Ok(Answered::Whole(answer)) => reply::answer(answer),
+        Ok(Answered::InPieces(first, pieces)) => {
             let (metrics, id) = (api.registry.metrics().clone(), head.extensions.get::<RequestId>().cloned());
             reply::in_pieces(first, pieces, move |error| {
                 let (model, version) = (endpoint.name(), endpoint.version());
@@ -124,6 +125,8 @@ async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
                 metrics.answer_broken_off(model, version);
             })
         }
+        // The worker has mistaken the task.
+        Ok(Answered::Tensors(_)) => ApiError::serving(&ServeError::WorkerDied, &model, version).into_response(),
         Err(error) if verb == Verb::Describe => ApiError::describing(&error, &model, version).into_response(),
         Err(error) => ApiError::serving(&error, &model, version).into_response(),
     }

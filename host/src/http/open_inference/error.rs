@@ -1,0 +1,64 @@
+//! Errors in the protocol's form, `{"error": "…"}`; TorchServe's three keys follow, for its clients know these paths too.
+
+use axum::body::Body;
+use axum::http::Response;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::Serialize;
+
+use super::super::body::BadBody;
+use super::super::error;
+use super::super::error::ApiError;
+use super::super::reply;
+
+/// An error of a request to the protocol's paths.
+#[derive(Debug)]
+pub(super) enum ProtocolError {
+    /// Answered 413 with nothing in it, as everywhere.
+    TooLarge,
+    Other(ApiError),
+}
+
+#[derive(Serialize)]
+struct Form<'a> {
+    error: &'a str,
+    code: u16,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    message: &'a str,
+}
+
+// === impl ProtocolError ===
+
+impl ProtocolError {
+    pub(super) fn method_not_allowed() -> Self {
+        error::wrong_method().into()
+    }
+}
+
+impl From<ApiError> for ProtocolError {
+    fn from(error: ApiError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<BadBody> for ProtocolError {
+    fn from(error: BadBody) -> Self {
+        match error {
+            BadBody::TooLarge => Self::TooLarge,
+            BadBody::TooSlow(error) | BadBody::Other(error) => Self::Other(error),
+        }
+    }
+}
+
+impl IntoResponse for ProtocolError {
+    fn into_response(self) -> Response<Body> {
+        let error = match self {
+            Self::TooLarge => return BadBody::TooLarge.into_response(),
+            Self::Other(error) => error,
+        };
+        let status: StatusCode = error.status();
+        let (kind, message) = (error.kind(), error.message());
+        reply::json(status, &Form { error: message, code: status.as_u16(), kind, message })
+    }
+}

@@ -1,0 +1,238 @@
+//! The Open Inference Protocol (KServe's version 2) with its extension for binary tensors: named tensors in, named tensors out.
+//!
+//! A TorchScript model is called itself, without its handler; where there is none, `infer` hands the body to the handler, as TorchServe does.
+
+mod decode;
+mod elements;
+mod encode;
+mod error;
+mod types;
+
+use axum::Router;
+use axum::body::Body;
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::http::HeaderMap;
+use axum::http::HeaderName;
+use axum::http::Method;
+use axum::http::Response;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::response::IntoResponse;
+use axum::routing::MethodRouter;
+use axum::routing::any;
+use axum::routing::get;
+use serde::Deserialize;
+
+use self::decode::Decoded;
+use self::encode::Head;
+use self::error::ProtocolError;
+use self::types::Live;
+use self::types::Metadata;
+use self::types::ModelReady;
+use self::types::Ready;
+use self::types::ServerMetadata;
+use super::Api;
+use super::body;
+use super::error::ApiError;
+use super::inference::names_and_values;
+use super::inference::urgency;
+use super::reply;
+use super::reply::RequestId;
+use crate::serving::Answerer;
+use crate::serving::Endpoint;
+use crate::serving::EndpointState;
+use crate::serving::Request;
+use crate::serving::Signature;
+use crate::serving::Verb;
+
+/// Which model a path names.
+#[derive(Debug, Deserialize)]
+struct Target {
+    model: String,
+    version: Option<String>,
+}
+
+type Named = Result<Path<Target>, PathRejection>;
+
+/// Says where the JSON of a body ends and the binary tensors begin.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+pub(super) fn routes() -> Router<Api> {
+    let mut routes = Router::new()
+        .route("/v2", read_only(get(server)))
+        .route("/v2/health/live", read_only(get(live)))
+        .route("/v2/health/ready", read_only(get(ready)));
+    for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
+        routes = routes
+            .route(model, read_only(get(metadata)))
+            .route(&format!("{model}/ready"), read_only(get(model_ready)))
+            // TorchServe infers whatever the method is.
+            .route(&format!("{model}/infer"), any(infer))
+            .route(&format!("{model}/explain"), any(explain));
+    }
+    routes
+}
+
+fn read_only(route: MethodRouter<Api>) -> MethodRouter<Api> {
+    route.fallback(async || ProtocolError::method_not_allowed())
+}
+
+async fn server() -> Response<Body> {
+    reply::json(StatusCode::OK, &ServerMetadata::default())
+}
+
+async fn live() -> Response<Body> {
+    reply::json(StatusCode::OK, &Live { live: true })
+}
+
+async fn ready(State(api): State<Api>) -> Response<Body> {
+    let ready = api.registry.is_ready();
+    reply::json(status(ready), &Ready { ready })
+}
+
+async fn model_ready(State(api): State<Api>, target: Named) -> Result<Response<Body>, ProtocolError> {
+    let (target, endpoint) = find(&api, target)?;
+    let ready = endpoint.is_ready();
+    Ok(reply::json(status(ready), &ModelReady { name: target.model, ready }))
+}
+
+async fn metadata(State(api): State<Api>, target: Named) -> Result<Response<Body>, ProtocolError> {
+    let (target, endpoint) = find(&api, target)?;
+    let versions = api.registry.versions(&target.model).map_err(ApiError::from)?;
+    let versions = versions.iter().map(|endpoint| endpoint.version().to_string()).collect();
+    let metadata = match endpoint.answerer() {
+        Answerer::Model(signature) => Metadata::of_model(target.model, versions, &signature),
+        Answerer::Handler => Metadata::of_handler(target.model, versions),
+        Answerer::Unknown => return Err(not_loaded(&target, &endpoint)),
+    };
+    Ok(reply::json(StatusCode::OK, &metadata))
+}
+
+async fn infer(
+    State(api): State<Api>,
+    target: Named,
+    request: axum::extract::Request,
+) -> Result<Response<Body>, ProtocolError> {
+    let (head, body) = taken(&api, request).await?;
+    let (target, endpoint) = find(&api, target)?;
+    match endpoint.answerer() {
+        Answerer::Model(signature) => call(&target, &endpoint, &signature, &head, body).await,
+        Answerer::Handler => pass_on(&target, &endpoint, Verb::Predict, &head, body).await,
+        Answerer::Unknown => Err(not_loaded(&target, &endpoint)),
+    }
+}
+
+async fn explain(
+    State(api): State<Api>,
+    target: Named,
+    request: axum::extract::Request,
+) -> Result<Response<Body>, ProtocolError> {
+    let (head, body) = taken(&api, request).await?;
+    let (target, endpoint) = find(&api, target)?;
+    pass_on(&target, &endpoint, Verb::Explain, &head, body).await
+}
+
+/// Calls the model itself.
+async fn call(
+    target: &Target,
+    endpoint: &Endpoint,
+    signature: &Signature,
+    head: &Parts,
+    body: Bytes,
+) -> Result<Response<Body>, ProtocolError> {
+    let Decoded { id, call, binary } = match json_length(&head.headers)? {
+        Some(0) => decode::raw(body, signature),
+        length => decode::decode(&body, length),
+    }
+    .map_err(ApiError::bad_request)?;
+    let outputs = endpoint
+        .infer(call, urgency(&head.headers))
+        .await
+        .map_err(|error| ApiError::serving(&error, &target.model, target.version.as_deref()))?;
+    let version = endpoint.version().to_string();
+    let id = id.unwrap_or_else(|| request_id(head));
+    let answer = Head { model_name: &target.model, model_version: &version, id: &id };
+    let encoded = encode::encode(&answer, &outputs, &binary).map_err(ApiError::bad_request)?;
+    Ok(match encoded.json_length {
+        None => ([(header::CONTENT_TYPE, "application/json")], encoded.body).into_response(),
+        Some(length) => {
+            let kind = (header::CONTENT_TYPE, "application/octet-stream".to_owned());
+            ([kind, (JSON_LENGTH, length.to_string())], encoded.body).into_response()
+        }
+    })
+}
+
+/// Lets the handler answer: the body is its own to read.
+async fn pass_on(
+    target: &Target,
+    endpoint: &Endpoint,
+    verb: Verb,
+    head: &Parts,
+    body: Bytes,
+) -> Result<Response<Body>, ProtocolError> {
+    let mut fields = body::fields_of(&head.headers, body).await?;
+    if !head.headers.contains_key(header::CONTENT_TYPE) {
+        // What the protocol sends, so that the handler reads it as such.
+        fields.iter_mut().for_each(|field| "application/json".clone_into(&mut field.content_type));
+    }
+    let mut headers = names_and_values(&head.headers);
+    let explain = if verb == Verb::Explain { "True" } else { "False" };
+    headers.push(("explain".to_owned(), explain.to_owned()));
+    let request = Request { verb, id: request_id(head), headers, fields };
+    let answer = endpoint.predict(request, urgency(&head.headers)).await;
+    let answer = answer.map_err(|error| ApiError::serving(&error, &target.model, target.version.as_deref()))?;
+    Ok(reply::answer(answer))
+}
+
+/// The body first: a client that is still sending wouldn't read an answer.
+async fn taken(api: &Api, request: axum::extract::Request) -> Result<(Parts, Bytes), ProtocolError> {
+    if request.method() == Method::OPTIONS {
+        // A browser that asks what is allowed must not cost an inference.
+        return Err(ProtocolError::method_not_allowed());
+    }
+    let (head, body) = request.into_parts();
+    let body = body::read(&head.headers, body, api.max_request_size).await?;
+    Ok((head, body))
+}
+
+fn find(api: &Api, target: Named) -> Result<(Target, std::sync::Arc<Endpoint>), ProtocolError> {
+    let Path(target) = target.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let endpoint = api.registry.find(&target.model, target.version.as_deref()).map_err(ApiError::from)?;
+    Ok((target, endpoint))
+}
+
+fn not_loaded(target: &Target, endpoint: &Endpoint) -> ProtocolError {
+    let model = &target.model;
+    ProtocolError::from(ApiError::unavailable(match endpoint.status().state {
+        EndpointState::Failed => {
+            format!("Model \"{model}\" is not served. Describe it on the management address to see why.")
+        }
+        EndpointState::Idle => format!("Model \"{model}\" has no worker. Please use scale workers API to add workers."),
+        EndpointState::Loading | EndpointState::Ready => {
+            format!("Model \"{model}\" is being loaded. Send the request again once /v2/models/{model}/ready is true.")
+        }
+    }))
+}
+
+/// The length of the JSON, where the body has binary tensors behind it.
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
+    let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
+    let length = value.to_str().ok().and_then(|value| value.trim().parse().ok());
+    length.map(Some).ok_or_else(|| {
+        ApiError::bad_request(format!(
+            "the header Inference-Header-Content-Length is {value:?}, and must be the length of the JSON in bytes"
+        ))
+    })
+}
+
+fn request_id(head: &Parts) -> String {
+    head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default()
+}
+
+fn status(ready: bool) -> StatusCode {
+    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
