@@ -51,7 +51,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["ureq", "rustls_native_certs"], &["host/src/archive/fetch.rs", "host/src/archive/fetch_tests.rs"]),
     (&["pytorch_reader", "safetensors"], &["host/src/model/state_dict/"]),
     (&["libc"], &["host/src/plugin/"]),
-    (&["rustix"], &["host/src/plugin/", "host/src/reload/file_system.rs", "host/src/cli/dev/build.rs"]),
+    (&["rustix"], &["host/src/plugin/", "host/src/reload/file_system.rs", "host/src/cli/"]),
     (&["cargo_metadata"], &["host/src/cli/dev/"]),
     (&["serde_saphyr"], &["host/src/archive/model_config.rs"]),
     (&["java_properties"], &["host/src/config/properties.rs"]),

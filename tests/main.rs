@@ -20,6 +20,7 @@ mod check;
 mod dev;
 mod faults;
 mod inference;
+mod launcher;
 mod layering;
 mod management;
 mod mass;

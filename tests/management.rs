@@ -332,3 +332,60 @@ fn an_archive_is_fetched_and_goes_with_its_model() {
     let message = ask(&strict, "POST", &register).error(404, "ModelNotFoundException");
     assert_eq!(message, format!("Given URL {url} does not match any allowed URL(s)"));
 }
+
+#[test]
+fn a_handler_s_own_words_come_when_they_are_asked_for() {
+    let explains = Archive::new("explains", "explains").config("describe:\n  labels: 10\n");
+    let server = setup().plugin(&fixture("explains")).model(&explains).model(&Archive::new("echo", "echo")).start();
+    for url in ["explains.mar", "echo.mar"] {
+        assert_eq!(ask(&server, "POST", &format!("/models?url={url}")).status, 200);
+    }
+    let words = |path: &str| ask(&server, "GET", path).json()[0].get("customizedMetadata").cloned();
+    assert_eq!(words("/models/explains?customized=true"), Some(serde_json::json!({"labels": 10})));
+    for path in [
+        "/models/explains",
+        "/models/explains?customized=yes",
+        "/models/explains/all?customized=true",
+        "/models/echo?customized=true",
+    ] {
+        assert_eq!(words(path), None, "{path}");
+    }
+    assert_eq!(ask(&server, "PUT", "/models/explains?min_worker=0&synchronous=true").status, 200);
+    let message = ask(&server, "GET", "/models/explains?customized=true").error(503, "ServiceUnavailableException");
+    let expected =
+        "Model \"explains\" has no worker to serve describe request. Please use scale workers API to add workers.";
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn models_are_listed_page_by_page() {
+    let server = setup().model(&Archive::new("echo", "echo")).start();
+    for number in 0..5 {
+        assert_eq!(
+            ask(&server, "POST", &format!("/models?url=echo.mar&model_name=m{number}&initial_workers=0")).status,
+            200
+        );
+    }
+    let page = |query: &str| {
+        let list = ask(&server, "GET", &format!("/models{query}")).json();
+        let names =
+            list["models"].as_array().unwrap().iter().map(|model| model["modelName"].as_str().unwrap().to_owned());
+        (names.collect::<Vec<_>>().join(" "), list.get("nextPageToken").map(|token| token.as_str().unwrap().to_owned()))
+    };
+    let token = |text: &str| Some(text.to_owned());
+    for (query, names, next) in [
+        ("", "m0 m1 m2 m3 m4", None),
+        ("?limit=2", "m0 m1", token("2")),
+        ("?limit=2&next_page_token=2", "m2 m3", token("4")),
+        ("?limit=2&next_page_token=4", "m4", None),
+        // Where the last page is full there is no empty one after it.
+        ("?limit=5", "m0 m1 m2 m3 m4", None),
+        ("?limit=0", "", token("0")),
+        ("?limit=1000", "m0 m1 m2 m3 m4", None),
+        ("?limit=-1&next_page_token=-3", "m0 m1 m2 m3 m4", None),
+        ("?next_page_token=9", "", None),
+        ("?limit=x", "m0 m1 m2 m3 m4", None),
+    ] {
+        assert_eq!(page(query), (names.to_owned(), next), "{query}");
+    }
+}

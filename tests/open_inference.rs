@@ -1,6 +1,5 @@
 //! The Open Inference Protocol: `/v2`, with and without a model behind it.
 
-use serde_json::Value;
 use serde_json::json;
 
 use crate::support::Answer;
@@ -112,6 +111,8 @@ fn what_is_not_there_is_said_in_the_protocol_s_form() {
 
 #[cfg(feature = "torch")]
 mod with_a_model {
+    use serde_json::Value;
+
     use super::*;
     use crate::support::first_party;
     use crate::support::mnist_weights;

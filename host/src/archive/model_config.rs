@@ -51,20 +51,28 @@ pub enum DeviceType {
 /// Larger than any config; a file beyond it is something else.
 const LARGEST: u64 = 4 << 20;
 
-/// Keys of TorchServe that change how a model is served there and that Sconce doesn't have.
-const NOT_HONOURED: &[&str] = &[
-    "parallelType",
-    "parallelLevel",
-    "torchrun",
-    "continuousBatching",
-    "sequenceBatching",
-    "sequenceMaxIdleMSec",
-    "sequenceTimeoutMSec",
-    "maxSequenceJobQueueSize",
-    "maxNumSequence",
-    "asyncCommunication",
-    "useVenv",
+/// Keys of TorchServe that change how a model is served there and not here, each with the reason.
+const NOT_HONOURED: &[(&str, &str)] = &[
+    ("parallelType", SPREAD),
+    ("parallelLevel", SPREAD),
+    ("torchrun", SPREAD),
+    ("continuousBatching", "batches that change while they are worked on are not supported yet"),
+    ("sequenceBatching", SEQUENCES),
+    ("sequenceMaxIdleMSec", SEQUENCES),
+    ("sequenceTimeoutMSec", SEQUENCES),
+    ("maxSequenceJobQueueSize", SEQUENCES),
+    ("maxNumSequence", SEQUENCES),
+    ("asyncCommunication", PYTHON),
+    ("useVenv", PYTHON),
+    ("micro_batching", PYTHON),
+    ("pippy", PYTHON),
+    ("deepspeed", PYTHON),
+    ("pt2", PYTHON),
 ];
+
+const SPREAD: &str = "a model lies on one device; models spread over several are not supported yet";
+const SEQUENCES: &str = "batching by sequence is not supported yet";
+const PYTHON: &str = "it is for TorchServe's Python workers; only the handler itself may read it here";
 
 // === impl ModelConfig ===
 
@@ -114,7 +122,7 @@ impl ModelConfig {
     }
 
     fn from_keys(keys: Map<String, Value>) -> Self {
-        let mut reader = Reader { keys: &keys, warnings: Vec::new() };
+        let mut reader = Reader { keys: &keys, ours: Vec::new(), warnings: Vec::new() };
         let settings = ModelSettings {
             min_workers: reader.count("minWorkers").map(|n| n.max(1)),
             max_workers: reader.count("maxWorkers").filter(|n| *n > 0),
@@ -134,6 +142,8 @@ impl ModelConfig {
             max_retry_timeout: reader.seconds("maxRetryTimeoutInSec"),
         };
         reader.not_honoured();
+        reader.half_a_range(&settings);
+        reader.nearly_ours();
         let mut warnings = reader.warnings;
         let declared = Declared::read(&keys, &mut warnings);
         Self { value: Value::Object(keys), settings, declared, warnings }
@@ -155,12 +165,19 @@ impl ModelSettings {
 /// Reads known keys; what has the wrong type is told and left out.
 struct Reader<'a> {
     keys: &'a Map<String, Value>,
+    /// The keys that were looked for: the server's own.
+    ours: Vec<&'static str>,
     warnings: Vec<String>,
 }
 
-impl Reader<'_> {
-    fn count(&mut self, key: &str) -> Option<usize> {
-        let value = self.keys.get(key)?;
+impl<'a> Reader<'a> {
+    fn value(&mut self, key: &'static str) -> Option<&'a Value> {
+        self.ours.push(key);
+        self.keys.get(key)
+    }
+
+    fn count(&mut self, key: &'static str) -> Option<usize> {
+        let value = self.value(key)?;
         let count = value.as_u64().filter(|n| *n <= i32::MAX as u64);
         if count.is_none() && !value.is_null() {
             self.ignored(key, value, "a whole number from 0 on");
@@ -168,21 +185,21 @@ impl Reader<'_> {
         count.and_then(|n| usize::try_from(n).ok())
     }
 
-    fn seconds(&mut self, key: &str) -> Option<Duration> {
+    fn seconds(&mut self, key: &'static str) -> Option<Duration> {
         let seconds = self.count(key).filter(|n| *n > 0)?;
         Some(Duration::from_secs(seconds as u64))
     }
 
-    fn switch(&mut self, key: &str) -> Option<bool> {
-        let value = self.keys.get(key)?;
+    fn switch(&mut self, key: &'static str) -> Option<bool> {
+        let value = self.value(key)?;
         if !value.is_boolean() {
             self.ignored(key, value, "true or false");
         }
         value.as_bool()
     }
 
-    fn device_type(&mut self, key: &str) -> Option<DeviceType> {
-        let value = self.keys.get(key)?;
+    fn device_type(&mut self, key: &'static str) -> Option<DeviceType> {
+        let value = self.value(key)?;
         match value.as_str().map(str::to_ascii_lowercase).as_deref() {
             Some("cpu") => Some(DeviceType::Cpu),
             Some("gpu" | "cuda") => Some(DeviceType::Gpu),
@@ -193,8 +210,8 @@ impl Reader<'_> {
         }
     }
 
-    fn device_ids(&mut self, key: &str) -> Option<Vec<u32>> {
-        let value = self.keys.get(key)?;
+    fn device_ids(&mut self, key: &'static str) -> Option<Vec<u32>> {
+        let value = self.value(key)?;
         let ids = value.as_array().and_then(|ids| {
             ids.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect::<Option<Vec<u32>>>()
         });
@@ -209,10 +226,30 @@ impl Reader<'_> {
     }
 
     fn not_honoured(&mut self) {
-        for key in NOT_HONOURED {
+        for (key, why) in NOT_HONOURED {
             let off = |v: &Value| v.is_null() || v == &Value::Bool(false) || v == &Value::from(0) || v == "";
             if self.keys.get(*key).is_some_and(|value| !off(value)) {
-                self.warnings.push(format!("{key} is ignored: Sconce doesn't have what it asks for"));
+                self.warnings.push(format!("{key} has no effect: {why}"));
+            }
+        }
+    }
+
+    /// As in TorchServe, the two count only together.
+    fn half_a_range(&mut self, settings: &ModelSettings) {
+        if settings.min_workers.or(settings.max_workers).is_some() && settings.workers().is_none() {
+            self.warnings.push(
+                "minWorkers and maxWorkers have no effect: both must be given, and maxWorkers be at least minWorkers"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// Other keys are the handler's own; one that differs from ours only in its letters' case or dashes is a slip.
+    fn nearly_ours(&mut self) {
+        let plain = |key: &str| key.replace(['_', '-'], "").to_ascii_lowercase();
+        for key in self.keys.keys().filter(|key| !self.ours.contains(&key.as_str())) {
+            if let Some(meant) = self.ours.iter().find(|known| plain(known) == plain(key)) {
+                self.warnings.push(format!("{key} has no effect on the server: {meant} is its key for that"));
             }
         }
     }
@@ -264,10 +301,32 @@ mod tests {
         for key in ["batchSize", "maxBatchDelay", "minWorkers", "deviceType", "deviceIds"] {
             assert!(told.contains(&format!("{key}: ")), "{told}");
         }
-        assert!(told.contains("parallelType is ignored"), "{told}");
+        assert!(told.contains("parallelType has no effect: a model lies on one device"), "{told}");
         assert_eq!(config.warnings.len(), 6, "{told}");
         // The handler still sees what was written.
         assert_eq!(config.value["batchSize"], "8");
+    }
+
+    #[test]
+    fn what_changes_nothing_is_told_with_the_reason() {
+        for (text, expected) in [
+            ("torchrun:\n  nproc-per-node: 4\n", "torchrun has no effect: a model lies on one device"),
+            ("sequenceBatching: true", "batching by sequence"),
+            ("continuousBatching: true", "not supported yet"),
+            ("useVenv: true", "Python workers"),
+            ("minWorkers: 2", "both must be given"),
+            ("minWorkers: 2\nmaxWorkers: 1", "maxWorkers be at least minWorkers"),
+            ("batch_size: 8", "batch_size has no effect on the server: batchSize is its key"),
+            ("max-workers: 8", "maxWorkers is its key"),
+            ("deviceids: [0]", "deviceIds is its key"),
+        ] {
+            let warnings = parse(text).unwrap().warnings;
+            assert_eq!(warnings.len(), 1, "{text}: {warnings:?}");
+            assert!(warnings[0].contains(expected), "{text}: {warnings:?}");
+        }
+        for text in ["handler: {topk: 5}", "sequenceBatching: false", "size: 8", "minWorkers: 1\nmaxWorkers: 1"] {
+            assert_eq!(parse(text).unwrap().warnings, Vec::<String>::new(), "{text}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::app::Progress;
 use crate::cli::serve;
 use crate::cli::server_flags::ServerFlags;
+use crate::cli::server_flags::environment;
 use crate::config::ConfigSources;
 use crate::config::Overrides;
 use crate::config::ServerConfig;
@@ -120,7 +121,7 @@ impl DevArgs {
     /// The server's configuration, with warnings about what has no effect in it.
     fn config(&self, project: &Project) -> anyhow::Result<(ServerConfig, Vec<String>)> {
         let sources = ConfigSources {
-            environment: serve::environment(),
+            environment: environment(),
             ts_config: self.server.ts_config.clone(),
             current_dir: std::env::current_dir().ok(),
             overrides: self.server.overrides(Overrides {

@@ -1,17 +1,21 @@
-//! `sconce serve`: the server in the foreground.
+//! `sconce serve`: the server in the foreground, or in the background.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 
 use crate::app::App;
 use crate::app::Progress;
+use crate::cli::background;
+use crate::cli::background::Outcome;
+use crate::cli::pid_file;
+use crate::cli::pid_file::PidFile;
 use crate::cli::say;
-use crate::cli::server_flags::ServerFlags;
-use crate::config::ConfigSources;
-use crate::config::Overrides;
+use crate::cli::serve_flags::ServeFlags;
+use crate::cli::stop;
 use crate::config::ServerConfig;
 use crate::plugin::leave;
 use crate::plugin::own_thread;
@@ -21,86 +25,158 @@ use crate::telemetry;
 ///
 /// The bound addresses are printed to standard output, the log goes to standard error (the variable SCONCE_LOG says how much, as debug).
 /// It answers on http://127.0.0.1:8080 (predictions), :8081 (management) and :8082 (metrics) unless the configuration says otherwise.
+/// Clients need a token: the keys are in key_file.json, in the folder where the server was started.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
-  sconce serve --model-store store --models all --plugins-path plugins
-  sconce serve --model-store store --models mnist=mnist.mar echo=echo.mar --plugins-path plugins --ts-config config.properties
-  curl http://127.0.0.1:8080/predictions/mnist -T 7.png -H \"Authorization: Bearer $(jq -r .inference.key key_file.json)\"
   sconce serve --model-store store --models all --plugins-path plugins --disable-token-auth
-  curl http://127.0.0.1:8081/models/mnist      # how it is served, or why it isn't")]
+  curl http://127.0.0.1:8080/predictions/mnist -T 7.png
+  curl http://127.0.0.1:8081/models/mnist      # how it is served, or why it isn't
+  sconce serve --model-store store --models mnist=mnist.mar echo=echo.mar --plugins-path plugins --ts-config config.properties
+  curl http://127.0.0.1:8080/ping -H \"Authorization: Bearer $(jq -r .inference.key key_file.json)\"
+  sconce serve --background; sconce stop")]
 pub struct ServeArgs {
-    /// The folder with the archives.
-    #[arg(long, value_name = "FOLDER")]
-    model_store: Option<PathBuf>,
-
-    /// What to load at start: archives in the model store, each as NAME=ARCHIVE or ARCHIVE, or all.
-    #[arg(long, value_name = "MODEL", num_args = 1.., value_delimiter = ',')]
-    models: Vec<String>,
-
-    /// Where handlers are looked up by name: a folder with .so files, or one such file.
-    #[arg(long, visible_alias = "ppath", value_name = "FOLDER")]
-    plugins_path: Option<PathBuf>,
-
     #[command(flatten)]
-    server: ServerFlags,
+    flags: ServeFlags,
 
-    /// Ask nobody for a token.
-    #[arg(long, visible_alias = "dt")]
-    disable_token_auth: bool,
+    /// Start the server, which is what happens without this, too.
+    #[arg(long, conflicts_with_all = ["stop", "version"])]
+    start: bool,
 
-    /// Let clients register and unregister models.
+    /// Stop the server that runs in the background, as `sconce stop` does.
+    #[arg(long, conflicts_with = "version")]
+    stop: bool,
+
+    /// Print the version.
+    #[arg(short = 'v', long)]
+    version: bool,
+
+    /// Serve in this process until it is told to end; without it, torchserve starts another.
     #[arg(long)]
-    enable_model_api: bool,
+    foreground: bool,
 
-    /// Don't watch the model store and the plugins path; handlers are then swapped over the management API alone.
-    #[arg(long)]
-    no_watch: bool,
+    /// Serve in a process of its own, and return when requests are taken; the log goes to logs/ts_log.log.
+    #[arg(long, conflicts_with = "foreground")]
+    background: bool,
 
-    /// What becomes of the code of a handler that was swapped out: it stays mapped, or goes where nothing is left in it.
-    #[arg(long, value_name = "POLICY", value_parser = ["retain", "unmap"])]
-    unload: Option<String>,
+    /// Hold the process id in this file while it serves; of two servers with one file, the second is refused.
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+
+    /// This is the process in the background, and that is its pid file.
+    #[arg(long, hide = true, value_name = "FILE")]
+    detached: Option<PathBuf>,
 }
 
-pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let complaint = telemetry::start("info");
-    let sources = ConfigSources {
-        environment: environment(),
-        overrides: args.server.overrides(Overrides {
-            model_store: args.model_store,
-            models: args.models,
-            plugins_path: args.plugins_path,
-            disable_token_auth: args.disable_token_auth,
-            enable_model_api: args.enable_model_api,
-            watch: args.no_watch.then_some(false),
-            unload: args.unload,
-            ..Overrides::default()
-        }),
-        ts_config: args.server.ts_config,
-        current_dir: std::env::current_dir().ok(),
+/// The name under which the program was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CalledAs {
+    Sconce,
+    Torchserve,
+}
+
+/// TorchServe's last release, whose contract this is.
+const TORCHSERVE: &str = "0.12.0";
+
+pub(super) fn run(args: &ServeArgs, called: CalledAs) -> anyhow::Result<ExitCode> {
+    let version = env!("CARGO_PKG_VERSION");
+    if args.version {
+        match called {
+            CalledAs::Sconce => say(&format!("sconce {version}")),
+            CalledAs::Torchserve => say(&format!("TorchServe Version is {TORCHSERVE} (Sconce {version})")),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.stop {
+        return stop::stop(&args.pid_file()?);
+    }
+    let background = args.detached.is_none() && (args.background || called == CalledAs::Torchserve && !args.foreground);
+    // TorchServe has one server a machine, in the foreground, too.
+    let pid_file = match called {
+        CalledAs::Sconce if args.detached.is_none() && !background => args.pid_file.clone(),
+        _ => Some(args.pid_file()?),
     };
-    let (config, warnings) = match ServerConfig::load(&sources) {
+    if let Some(file) = &pid_file {
+        pid_file::make_room(file)?;
+    }
+    if let Some(missing) = args.flags.missing() {
+        anyhow::bail!(missing);
+    }
+    let (config, mut warnings) = match ServerConfig::load(&args.flags.sources()) {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("Invalid configuration: {error}");
             return Ok(ExitCode::FAILURE);
         }
     };
-    for warning in complaint.into_iter().chain(warnings) {
+    if called == CalledAs::Torchserve && config.model_store.is_none() {
+        anyhow::bail!("Missing mandatory parameter --model-store");
+    }
+    match pid_file {
+        Some(file) if background => match background::start(called.name(), &file)? {
+            Outcome::Serves => {
+                if let Some(tokens) = &config.access.tokens {
+                    let keys = std::path::absolute(&tokens.key_file)?;
+                    say(&format!("Clients need a token. Key file located at {}", keys.display()));
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Outcome::Ended { said } => {
+                eprint!("{said}");
+                Ok(ExitCode::FAILURE)
+            }
+        },
+        file => {
+            warnings.extend(args.flags.without_effect());
+            serve(args, config, &warnings, file.as_deref())
+        }
+    }
+}
+
+fn serve(
+    args: &ServeArgs,
+    config: ServerConfig,
+    warnings: &[String],
+    pid_file: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    if args.detached.is_some() {
+        // No terminal that closes ends it.
+        rustix::process::setsid().context("the process in the background can't leave its terminal")?;
+    }
+    let complaint = telemetry::start("info");
+    for warning in complaint.iter().chain(warnings) {
         tracing::warn!("{warning}");
     }
+    let held = pid_file.map(PidFile::take).transpose()?;
     // Scripts look for these lines.
-    to_the_end(App::new(config), |progress| match progress {
-        Progress::Bound { api, address } => say(&format!("{api} API bind to: http://{address}")),
-        Progress::Started => say("Model server started."),
-        Progress::Ending => {}
+    to_the_end(App::new(config), move |progress| {
+        // The file goes when the server has ended, and this with it.
+        let _ = &held;
+        match progress {
+            Progress::Bound { api, address } => say(&format!("{api} API bind to: http://{address}")),
+            Progress::Started => say("Model server started."),
+            Progress::Ending => {}
+        }
     })
 }
 
-/// The environment, as far as it is text.
-pub(super) fn environment() -> BTreeMap<String, String> {
-    let variables = std::env::vars_os();
-    variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+// === impl CalledAs ===
+
+impl CalledAs {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sconce => "sconce",
+            Self::Torchserve => "torchserve",
+        }
+    }
+}
+
+// === impl ServeArgs ===
+
+impl ServeArgs {
+    fn pid_file(&self) -> anyhow::Result<PathBuf> {
+        self.detached.clone().or_else(|| self.pid_file.clone()).map_or_else(pid_file::usual_place, Ok)
+    }
 }
 
 /// Serves until the process is told to end, and ends it.

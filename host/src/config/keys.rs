@@ -5,23 +5,32 @@
 pub(super) enum Treatment {
     /// Read by `ServerConfig`.
     Honoured,
-    /// Read by nothing yet; told, unless the value is what Sconce does anyway.
-    NotYet { quiet: &'static str },
-    /// Of no meaning without a JVM or Python workers; told in one line, too.
-    Foreign,
+    /// Of no effect; told with the reason, unless the value is what Sconce does anyway.
+    Told { quiet: &'static str, why: &'static str },
 }
 
 use super::access;
 use super::autoscale;
 use super::requests;
 use super::swap;
-use Treatment::Foreign;
 use Treatment::Honoured;
-use Treatment::NotYet;
 
-const NOT_YET: Treatment = NotYet { quiet: "" };
-const OFF: Treatment = NotYet { quiet: "false" };
-const ON: Treatment = NotYet { quiet: "true" };
+const JVM: &str = "it tunes TorchServe's JVM, and there is none here";
+const PYTHON: &str = "it is for Python workers, and handlers here are native code in the server's process";
+const THREADS: &str = "there are as many threads for connections as the machine has cores";
+const PORTS: &str = "workers are threads of the server, which need no ports";
+const ENVIRONMENT: &str =
+    "handlers run in the server's process and see all of its environment; start the server without those variables";
+const DEBUG: &str = "it lets a Python worker be attached; for more log set the variable SCONCE_LOG=debug";
+const LOG: &str = "the variable SCONCE_LOG says what is logged";
+const HOME: &str = "all is in this program, which reads nothing from a home folder";
+const OIP: &str = "the Open Inference Protocol is always answered, under /v2";
+const GRPC: &str = "gRPC is not supported yet; the HTTP APIs answer";
+const TLS: &str = "TLS is not supported yet; put a proxy that ends it in front";
+const CORS: &str = "CORS headers are not supported yet; let a proxy in front add them";
+const WORKFLOWS: &str = "workflows are not supported; TorchServe, too, refuses to register any";
+const METRICS: &str = "it is not supported yet";
+const SEQUENCES: &str = "batching by sequence is not supported yet";
 
 /// The folder for private copies of libraries and archives; TorchServe has no key that begins with `sconce_`.
 pub(super) const WORK_DIR: &str = "sconce_work_dir";
@@ -33,6 +42,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("model_store", Honoured),
     ("load_models", Honoured),
     ("models", Honoured),
+    ("model_snapshot", Honoured),
     ("plugins_path", Honoured),
     ("default_workers_per_model", Honoured),
     ("default_response_timeout", Honoured),
@@ -61,59 +71,81 @@ const KEYS: &[(&str, Treatment)] = &[
     (swap::ROLLBACK, Honoured),
     (autoscale::GROW, Honoured),
     (autoscale::SHRINK, Honoured),
-    ("grpc_inference_address", NOT_YET),
-    ("grpc_inference_port", NOT_YET),
-    ("grpc_management_address", NOT_YET),
-    ("grpc_management_port", NOT_YET),
-    ("grpc_inference_max_connection_age_ms", NOT_YET),
-    ("grpc_inference_max_connection_age_grace_ms", NOT_YET),
-    ("grpc_management_max_connection_age_ms", NOT_YET),
-    ("grpc_management_max_connection_age_grace_ms", NOT_YET),
-    ("enable_grpc_ssl", OFF),
-    ("workflow_store", NOT_YET),
-    ("model_snapshot", NOT_YET),
-    ("metrics_mode", NotYet { quiet: "prometheus" }),
-    ("metrics_config", NOT_YET),
-    ("model_metrics_auto_detect", OFF),
-    ("disable_system_metrics", NOT_YET),
-    ("system_metrics_cmd", NOT_YET),
-    ("metric_time_interval", NOT_YET),
-    ("cors_allowed_origin", NOT_YET),
-    ("cors_allowed_methods", NOT_YET),
-    ("cors_allowed_headers", NOT_YET),
-    ("keystore", NOT_YET),
-    ("keystore_pass", NOT_YET),
-    ("keystore_type", NOT_YET),
-    ("private_key_file", NOT_YET),
-    ("certificate_file", NOT_YET),
-    ("debug", OFF),
-    ("model_server_home", NOT_YET),
-    ("ts_open_inference_protocol", ON),
-    ("ts_header_key_sequence_id", NOT_YET),
-    ("ts_header_key_sequence_start", NOT_YET),
-    ("ts_header_key_sequence_end", NOT_YET),
-    ("number_of_netty_threads", Foreign),
-    ("netty_client_threads", Foreign),
-    ("install_py_dep_per_model", OFF),
-    ("blacklist_env_vars", Foreign),
-    ("async_logging", Foreign),
-    ("prefer_direct_buffer", Foreign),
-    ("use_native_io", Foreign),
-    ("io_ratio", Foreign),
-    ("initial_worker_port", Foreign),
-    ("initial_distribution_port", Foreign),
-    ("ipex_enable", OFF),
-    ("ipex_gpu_enable", OFF),
-    ("cpu_launcher_enable", OFF),
-    ("cpu_launcher_args", Foreign),
-    ("cpp_log_config", Foreign),
-    ("vmargs", Foreign),
-    ("python", Foreign),
+    told("grpc_inference_address", "", GRPC),
+    told("grpc_inference_port", "", GRPC),
+    told("grpc_management_address", "", GRPC),
+    told("grpc_management_port", "", GRPC),
+    told("grpc_inference_max_connection_age_ms", "", GRPC),
+    told("grpc_inference_max_connection_age_grace_ms", "", GRPC),
+    told("grpc_management_max_connection_age_ms", "", GRPC),
+    told("grpc_management_max_connection_age_grace_ms", "", GRPC),
+    told("enable_grpc_ssl", "false", GRPC),
+    told("workflow_store", "", WORKFLOWS),
+    told("metrics_mode", "prometheus", METRICS),
+    told("metrics_config", "", METRICS),
+    told("model_metrics_auto_detect", "false", METRICS),
+    told("disable_system_metrics", "", METRICS),
+    told("system_metrics_cmd", "", METRICS),
+    told("metric_time_interval", "", METRICS),
+    told("cors_allowed_origin", "", CORS),
+    told("cors_allowed_methods", "", CORS),
+    told("cors_allowed_headers", "", CORS),
+    told("keystore", "", TLS),
+    told("keystore_pass", "", TLS),
+    told("keystore_type", "", TLS),
+    told("private_key_file", "", TLS),
+    told("certificate_file", "", TLS),
+    told("debug", "false", DEBUG),
+    told("model_server_home", "", HOME),
+    told("ts_open_inference_protocol", "true", OIP),
+    told("ts_header_key_sequence_id", "ts_request_sequence_id", SEQUENCES),
+    told("ts_header_key_sequence_start", "ts_request_sequence_start", SEQUENCES),
+    told("ts_header_key_sequence_end", "ts_request_sequence_end", SEQUENCES),
+    told("number_of_netty_threads", "0", THREADS),
+    told("netty_client_threads", "0", THREADS),
+    told("install_py_dep_per_model", "false", PYTHON),
+    told("blacklist_env_vars", "", ENVIRONMENT),
+    told("async_logging", "false", JVM),
+    told("prefer_direct_buffer", "false", JVM),
+    told("use_native_io", "true", JVM),
+    told("io_ratio", "50", JVM),
+    told("initial_worker_port", "9000", PORTS),
+    told("initial_distribution_port", "29500", PORTS),
+    told("ipex_enable", "false", PYTHON),
+    told("ipex_gpu_enable", "false", PYTHON),
+    told("cpu_launcher_enable", "false", PYTHON),
+    told("cpu_launcher_args", "", PYTHON),
+    told("cpp_log_config", "", LOG),
+    told("vmargs", "", JVM),
+    told("python", "", PYTHON),
 ];
 
 /// Those that TorchServe never takes from the environment.
-const NOT_FROM_ENVIRONMENT: &[&str] =
-    &["models", "model_snapshot", "plugins_path", "enable_envvars_config", access::ENV_ALLOWED_URLS];
+const NOT_FROM_ENVIRONMENT: &[&str] = &[
+    "models",
+    "model_snapshot",
+    "plugins_path",
+    "enable_envvars_config",
+    access::ENV_ALLOWED_URLS,
+    "system_metrics_cmd",
+    "metric_time_interval",
+    "use_native_io",
+    "io_ratio",
+    "vmargs",
+    "python",
+];
+
+/// Those whose values are shown to nobody.
+const SECRET: &[&str] = &["keystore_pass"];
+
+/// All keys that have an effect, in the order in which they are shown.
+pub(super) fn honoured() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter(|(_, treatment)| *treatment == Honoured).map(|(key, _)| *key)
+}
+
+pub(super) fn is_secret(key: &str) -> bool {
+    SECRET.contains(&key)
+}
 
 /// What becomes of a key; `None` for one that nobody knows.
 pub(super) fn treatment(key: &str) -> Option<Treatment> {
@@ -132,6 +164,10 @@ pub(super) fn nearest(key: &str) -> Option<&'static str> {
         .filter(|(likeness, _)| *likeness > 0.85)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, known)| known)
+}
+
+const fn told(key: &'static str, quiet: &'static str, why: &'static str) -> (&'static str, Treatment) {
+    (key, Treatment::Told { quiet, why })
 }
 
 fn variable(key: &str) -> String {

@@ -11,9 +11,12 @@ pub mod models;
 mod keys;
 mod properties;
 mod settings;
+mod snapshot;
 
+pub mod report;
 pub mod requests;
 pub mod server;
+pub mod sources;
 pub mod swap;
 
 #[cfg(test)]
@@ -25,12 +28,15 @@ pub use access::TokenConfig;
 pub use address::Address;
 pub use autoscale::AutoscaleConfig;
 pub use error::ConfigError;
+pub use error::Origin;
 pub use models::ModelDefaults;
+pub use report::Explained;
+pub use report::Setting;
 pub use requests::Envelope;
 pub use requests::RequestConfig;
-pub use server::ConfigSources;
-pub use server::Overrides;
 pub use server::ServerConfig;
+pub use sources::ConfigSources;
+pub use sources::Overrides;
 pub use swap::SwapConfig;
 pub use swap::Unload;
 pub use swap::WatchConfig;

@@ -29,16 +29,20 @@ const UNUSED: &[&str] = &["defaultVersion", "marName", "parallelLevel", "paralle
 pub(super) fn parse(text: &str, warnings: &mut Vec<String>) -> Result<Models, String> {
     const FORM: &str = r#"JSON as {"model": {"1.0": {"minWorkers": 1}}}"#;
     let value: Value = serde_json::from_str(text).map_err(|e| format!("{FORM}: {e}"))?;
+    Ok(object(&value).and_then(|models| from_object(models, "models", warnings)).ok_or(FORM)?)
+}
+
+/// The same of what was read already, under the key of that name; `None` where it has another form.
+pub(super) fn from_object(value: &Map<String, Value>, key: &str, warnings: &mut Vec<String>) -> Option<Models> {
     let mut models = Models::new();
-    for (name, versions) in object(&value).ok_or(FORM)? {
-        for (version, keys) in object(versions).ok_or(FORM)? {
-            let keys = object(keys).ok_or(FORM)?;
-            let place = format!("models: {name} {version}");
-            let defaults = read(keys, &place, warnings);
+    for (name, versions) in value {
+        for (version, keys) in object(versions)? {
+            let place = format!("{key}: {name} {version}");
+            let defaults = read(object(keys)?, &place, warnings);
             models.entry(name.clone()).or_default().insert(version.clone(), defaults);
         }
     }
-    Ok(models)
+    Some(models)
 }
 
 fn read(keys: &Map<String, Value>, place: &str, warnings: &mut Vec<String>) -> ModelDefaults {

@@ -1,5 +1,7 @@
 //! What becomes of a request's body before a handler sees it.
 
+use std::fmt;
+
 use crate::config::error::ConfigError;
 use crate::config::settings::Settings;
 
@@ -53,6 +55,13 @@ impl RequestConfig {
             decode_input: settings.switch(DECODE, true)?,
             limit_image_pixels: settings.switch(LIMIT_PIXELS, true)?,
         })
+    }
+}
+
+impl fmt::Display for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = ENVELOPES.iter().find(|(_, envelope)| envelope == self).map_or("", |(name, _)| *name);
+        f.write_str(name)
     }
 }
 

@@ -1,26 +1,23 @@
 //! The configuration of a server, put together from its three sources.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::access;
 use crate::config::access::AccessConfig;
 use crate::config::address::Address;
 use crate::config::autoscale::AutoscaleConfig;
 use crate::config::error::ConfigError;
-use crate::config::error::Origin;
 use crate::config::keys;
-use crate::config::keys::Treatment;
 use crate::config::models;
 use crate::config::models::Models;
-use crate::config::properties;
-use crate::config::properties::Property;
+use crate::config::report;
+use crate::config::report::Explained;
 use crate::config::requests::RequestConfig;
 use crate::config::settings::Settings;
-use crate::config::swap;
+use crate::config::snapshot;
+use crate::config::snapshot::SNAPSHOT;
+use crate::config::sources::ConfigSources;
+use crate::config::sources::Gathered;
 use crate::config::swap::SwapConfig;
 
 /// What a server is told once, at start.
@@ -63,37 +60,6 @@ pub struct ServerConfig {
     pub autoscale: AutoscaleConfig,
 }
 
-/// Where the configuration comes from; nothing else is looked at.
-#[derive(Debug, Clone, Default)]
-pub struct ConfigSources {
-    /// The process's environment, or a test's.
-    pub environment: BTreeMap<String, String>,
-    /// The value of `--ts-config`; the variable `TS_CONFIG_FILE` wins over it.
-    pub ts_config: Option<PathBuf>,
-    /// Where a `config.properties` is looked for if neither names a file.
-    pub current_dir: Option<PathBuf>,
-    pub overrides: Overrides,
-}
-
-/// What the command line sets; it wins over the file.
-#[derive(Debug, Clone, Default)]
-pub struct Overrides {
-    pub inference_address: Option<String>,
-    pub management_address: Option<String>,
-    pub metrics_address: Option<String>,
-    pub model_store: Option<PathBuf>,
-    pub models: Vec<String>,
-    pub plugins_path: Option<PathBuf>,
-    pub work_dir: Option<PathBuf>,
-    pub disable_token_auth: bool,
-    pub enable_model_api: bool,
-    pub watch: Option<bool>,
-    /// `retain` or `unmap`.
-    pub unload: Option<String>,
-}
-
-const CONFIG_VARIABLE: &str = "TS_CONFIG_FILE";
-
 // === impl ServerConfig ===
 
 impl Default for ServerConfig {
@@ -131,47 +97,31 @@ impl ServerConfig {
     /// that will have no effect. With `enable_envvars_config=true` in the file, variables
     /// as `TS_JOB_QUEUE_SIZE` win over both, as in TorchServe.
     pub fn load(sources: &ConfigSources) -> Result<(Self, Vec<String>), ConfigError> {
-        let mut warnings = Vec::new();
-        let mut settings = Settings::default();
-        let file = read_file(sources)?;
-        if let Some((path, bytes)) = &file {
-            for property in properties::parse(bytes, path, &sources.environment)? {
-                if let Some(earlier) = settings.set(property.clone()) {
-                    warnings.push(format!(
-                        "{}: {} was set before, at {}; this one counts",
-                        property.origin, property.key, earlier.origin
-                    ));
-                }
-            }
-        }
-        tell_without_effect(&settings, &mut warnings);
-        for property in sources.overrides.properties()? {
-            settings.set(property);
-        }
-        if settings.switch("enable_envvars_config", false)? {
-            let urls = settings.switch(access::ENV_ALLOWED_URLS, false)?;
-            for (key, variable) in keys::environment_keys().filter(|(key, _)| urls || *key != access::ALLOWED_URLS) {
-                if let Some(value) = sources.environment.get(&variable) {
-                    settings.set(Property {
-                        key: key.to_owned(),
-                        value: value.trim().to_owned(),
-                        origin: Origin::Environment { variable },
-                    });
-                }
-            }
-        }
-        let config = Self { file: file.map(|(path, _)| path), ..Self::from_settings(&settings, &mut warnings)? };
-        Ok((config, warnings))
+        Self::explain(sources).map(|explained| (explained.config, explained.warnings))
+    }
+
+    /// The same, and where each value comes from.
+    pub fn explain(sources: &ConfigSources) -> Result<Explained, ConfigError> {
+        let Gathered { file, settings, mut warnings } = sources.gather()?;
+        let config = Self { file, ..Self::from_settings(&settings, &mut warnings)? };
+        let settings = report::shown(&config, &settings);
+        Ok(Explained { config, settings, warnings })
     }
 
     fn from_settings(settings: &Settings, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
         let default = Self::default();
         let path = |key| settings.text(key).map(PathBuf::from);
         let some_number = |key| Ok(settings.number(key, 0)?.map(|n| n as usize));
-        let models = match settings.text("models") {
+        let mut models = match settings.text("models") {
             None => Models::new(),
             Some(text) => models::parse(text, warnings).map_err(|e| settings.bad("models", &e))?,
         };
+        if let Some(text) = settings.text(SNAPSHOT) {
+            let snapshot = snapshot::parse(text, warnings).map_err(|e| settings.bad(SNAPSHOT, &e))?;
+            for (name, versions) in snapshot.models {
+                models.entry(name).or_default().extend(versions);
+            }
+        }
         Ok(Self {
             file: None,
             // Without a port it is the scheme's for inference, and TorchServe's for the others.
@@ -180,7 +130,7 @@ impl ServerConfig {
             metrics_address: settings.address("metrics_address", default.metrics_address, 8082)?,
             model_store: path("model_store"),
             load_models: settings.list("load_models"),
-            plugins_path: settings.list("plugins_path").into_iter().map(PathBuf::from).collect(),
+            plugins_path: plugins(settings, warnings),
             default_workers_per_model: some_number("default_workers_per_model")?.filter(|workers| *workers > 0),
             default_response_timeout: settings.seconds("default_response_timeout", 120)?,
             default_startup_timeout: settings.seconds("default_startup_timeout", 120)?,
@@ -201,77 +151,19 @@ impl ServerConfig {
     }
 }
 
-// === impl Overrides ===
-
-impl Overrides {
-    fn properties(&self) -> Result<Vec<Property>, ConfigError> {
-        let text = |path: &Option<PathBuf>, flag, key: &str| match path {
-            None => Ok(None),
-            Some(path) => match path.to_str() {
-                Some(path) => Ok(Some(path.to_owned())),
-                None => Err(ConfigError::BadValue {
-                    origin: Origin::Flag { flag },
-                    key: key.to_owned(),
-                    value: path.to_string_lossy().into_owned(),
-                    allowed: "a path in UTF-8".to_owned(),
-                }),
-            },
-        };
-        let models = (!self.models.is_empty()).then(|| self.models.join(","));
-        let given = [
-            ("inference_address", "--inference-address", self.inference_address.clone()),
-            ("management_address", "--management-address", self.management_address.clone()),
-            ("metrics_address", "--metrics-address", self.metrics_address.clone()),
-            ("model_store", "--model-store", text(&self.model_store, "--model-store", "model_store")?),
-            ("load_models", "--models", models),
-            ("plugins_path", "--plugins-path", text(&self.plugins_path, "--plugins-path", "plugins_path")?),
-            (keys::WORK_DIR, "--work-dir", text(&self.work_dir, "--work-dir", keys::WORK_DIR)?),
-            (access::NO_TOKENS, "--disable-token-auth", self.disable_token_auth.then(|| "true".to_owned())),
-            (access::MODEL_API, "--enable-model-api", self.enable_model_api.then(|| "true".to_owned())),
-            (swap::WATCH, "--no-watch", self.watch.map(|watch| watch.to_string())),
-            (swap::UNLOAD, "--unload", self.unload.clone()),
-        ];
-        let properties = given.into_iter().filter_map(|(key, flag, value)| {
-            Some(Property { key: key.to_owned(), value: value?, origin: Origin::Flag { flag } })
-        });
-        Ok(properties.collect())
-    }
-}
-
-/// Finds and reads the file. One that was asked for must be there; `config.properties`
-/// in the current folder may be missing.
-fn read_file(sources: &ConfigSources) -> Result<Option<(PathBuf, Vec<u8>)>, ConfigError> {
-    let from_variable = sources.environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-    let (path, asked_by) = match (from_variable, &sources.ts_config, &sources.current_dir) {
-        (Some(path), _, _) => (PathBuf::from(path), Some(CONFIG_VARIABLE)),
-        (None, Some(path), _) => (path.clone(), Some("--ts-config")),
-        (None, None, Some(folder)) => (folder.join("config.properties"), None),
-        (None, None, None) => return Ok(None),
-    };
-    match (fs::read(&path), asked_by) {
-        (Ok(bytes), _) => Ok(Some((path, bytes))),
-        (Err(e), None) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        (Err(source), asked_by) => {
-            Err(ConfigError::Unreadable { path, asked_by: asked_by.unwrap_or("the current folder"), cause: source })
-        }
-    }
-}
-
-fn tell_without_effect(settings: &Settings, warnings: &mut Vec<String>) {
-    for Property { key, value, origin } in settings.iter() {
-        match keys::treatment(key) {
-            Some(Treatment::Honoured) => {}
-            Some(Treatment::NotYet { quiet }) if value.eq_ignore_ascii_case(quiet) => {}
-            Some(Treatment::NotYet { .. }) => {
-                warnings.push(format!("{origin}: {key} is not honoured yet; it has no effect"))
-            }
-            Some(Treatment::Foreign) => {
-                warnings.push(format!("{origin}: {key} is about TorchServe's JVM or Python workers; it has no effect"))
-            }
-            None => warnings.push(match keys::nearest(key) {
-                Some(near) => format!("{origin}: {key} is unknown; is {near} meant?"),
-                None => format!("{origin}: {key} is unknown; it has no effect"),
-            }),
-        }
-    }
+/// TorchServe looks for plugins of its own under the same key.
+fn plugins(settings: &Settings, warnings: &mut Vec<String>) -> Vec<PathBuf> {
+    let (java, native): (Vec<_>, Vec<_>) = settings
+        .list("plugins_path")
+        .into_iter()
+        .map(PathBuf::from)
+        .partition(|path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jar")));
+    let origin = settings.origin("plugins_path").map(ToString::to_string).unwrap_or_default();
+    warnings.extend(java.iter().map(|path| {
+        format!(
+            "{origin}: {} has no effect: it is a plugin for TorchServe's JVM, and plugins here are shared libraries",
+            path.display()
+        )
+    }));
+    native
 }

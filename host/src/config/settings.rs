@@ -32,6 +32,11 @@ impl Settings {
         Some(property.value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// Where a key was set.
+    pub(super) fn origin(&self, key: &str) -> Option<&Origin> {
+        self.by_key.get(key).map(|property| &property.origin)
+    }
+
     pub(super) fn address(&self, key: &str, otherwise: Address, port: u16) -> Result<Address, ConfigError> {
         match self.text(key) {
             Some(text) => Address::parse(text, port).map_err(|allowed| self.bad(key, &allowed)),

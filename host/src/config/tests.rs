@@ -155,10 +155,16 @@ fn what_has_no_effect_is_told() {
         ("job_queue_sise=1", "line 1: job_queue_sise is unknown; is job_queue_size meant?"),
         ("Model_Store=x", "is model_store meant?"),
         ("zzz=1", "zzz is unknown; it has no effect"),
-        ("enable_grpc_ssl=true", "enable_grpc_ssl is not honoured yet"),
-        ("ts_open_inference_protocol=false", "is not honoured yet"),
-        ("vmargs=-Xmx4g", "about TorchServe's JVM"),
-        ("debug=false\nasync_logging=true", "line 2: async_logging is about"),
+        ("enable_grpc_ssl=true", "enable_grpc_ssl has no effect: gRPC is not supported yet"),
+        ("ts_open_inference_protocol=false", "is always answered, under /v2"),
+        ("vmargs=-Xmx4g", "vmargs has no effect: it tunes TorchServe's JVM"),
+        ("debug=false\nasync_logging=true", "line 2: async_logging has no effect: it tunes"),
+        ("plugins_path=/p,endpoint.jar", "line 1: endpoint.jar has no effect: it is a plugin for TorchServe's JVM"),
+        ("blacklist_env_vars=.*SECRET.*", "see all of its environment; start the server without those"),
+        ("keystore=k.p12", "put a proxy that ends it in front"),
+        ("cors_allowed_origin=*", "let a proxy in front add them"),
+        ("number_of_netty_threads=32", "as many threads for connections"),
+        ("load_models=a.mar\nmodel_snapshot={\"models\":{}}", "load_models gives way to model_snapshot"),
         ("job_queue_size=1\njob_queue_size=2", "line 2: job_queue_size was set before"),
         ("models={\"m\":{\"1\":{\"batchSize\":0}}}", "m 1: batchSize = 0 is ignored"),
         ("models={\"m\":{\"1\":{\"batchsize\":1}}}", "the key batchsize is unknown"),
@@ -183,6 +189,8 @@ fn what_is_wrong_is_placed() {
         ("metrics_address=unix:/x", "unix sockets are not supported yet"),
         ("models={", "is not JSON as"),
         ("models=[]", "is not JSON as"),
+        ("model_snapshot={}", "is not JSON as"),
+        ("model_snapshot={\"models\":{\"m\":{\"1\":{}}}}", "m 1 has no marName"),
         ("model_store=$$NOPE$$", "variable NOPE, which is not set"),
     ] {
         let message = load(&format!("# remark\n{line}\n")).unwrap_err().to_string();
@@ -195,4 +203,26 @@ fn what_is_wrong_is_placed() {
     };
     let message = ServerConfig::load(&sources).unwrap_err().to_string();
     assert!(message.starts_with("flag --inference-address: "), "{message}");
+}
+
+#[test]
+fn a_snapshot_says_what_to_load_and_how() {
+    // As KServe writes it.
+    let kserve = "inference_address=http://0.0.0.0:8085\nmanagement_address=http://0.0.0.0:8085\n\
+        metrics_address=http://0.0.0.0:8082\nenable_metrics_api=true\nmodel_store=/mnt/models/model-store\n\
+        number_of_netty_threads=4\nnumber_of_netty_threads=0\n\
+        models={\"mnist\":{\"1.0\":{\"batchSize\":2}},\"other\":{\"1.0\":{\"batchSize\":3}}}\n\
+        model_snapshot={\"name\":\"startup.cfg\",\"modelCount\":1,\"models\":{\"mnist\":{\"1.0\":{\"defaultVersion\":true,\\\n\
+        \"marName\":\"mnist.mar\",\"minWorkers\":1,\"maxWorkers\":5,\"batchSize\":5,\"maxBatchDelay\":200,\"responseTimeout\":60}}}}\n";
+    let (config, warnings) = load(kserve).unwrap();
+    assert_eq!(warnings.len(), 1, "only the second of two equal keys is told: {warnings:?}");
+    assert_eq!(config.load_models, ["mnist=mnist.mar"]);
+    let version = &config.models["mnist"]["1.0"];
+    assert_eq!((version.min_workers, version.max_workers, version.batch_size), (Some(1), Some(5), Some(5)));
+    assert_eq!(version.max_batch_delay, Some(Duration::from_millis(200)));
+    assert_eq!(config.models["other"]["1.0"].batch_size, Some(3));
+
+    let (_folder, mut sources) = sources(kserve);
+    sources.overrides.models = vec!["n.mar".to_owned()];
+    assert_eq!(ServerConfig::load(&sources).unwrap().0.load_models, ["n.mar"]);
 }

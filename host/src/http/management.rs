@@ -3,17 +3,18 @@
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
-use axum::extract::RawQuery;
 use axum::extract::State;
 use axum::extract::rejection::PathRejection;
 use axum::http::Response;
 use axum::http::StatusCode;
+use axum::http::Uri;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::Deserialize;
 
 use super::Api;
 use super::error::ApiError;
+use super::parameters::Parameters;
 use super::reply;
 use super::types::Description;
 use super::types::ListedModel;
@@ -35,13 +36,9 @@ pub(super) fn routes() -> Router<Api> {
         .route("/models/{model}/{version}", get(describe))
 }
 
-async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Response<Body> {
-    // As in TorchServe, the first value counts, and what isn't a number counts as not given.
-    let query = query.unwrap_or_default();
-    let number = |name: &str| {
-        let value = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
-        value.and_then(|(_, text)| text.parse::<usize>().ok())
-    };
+async fn list(State(api): State<Api>, uri: Uri) -> Response<Body> {
+    let parameters = Parameters::of_query(&uri);
+    let number = |name| parameters.number(name).and_then(|number| usize::try_from(number).ok());
     let limit = number("limit").filter(|&limit| limit <= PAGE).unwrap_or(PAGE);
     let offset = number("next_page_token").unwrap_or(0);
     let endpoints = api.registry.list();
@@ -61,24 +58,35 @@ async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Response<Bod
     reply::json(StatusCode::OK, &list)
 }
 
-async fn describe(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
+async fn describe(State(api): State<Api>, target: Result<Path<Target>, PathRejection>, uri: Uri) -> Response<Body> {
     let target = match target {
         Ok(Path(target)) => target,
         Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
     };
     let name = target.model.as_str();
-    let found = match target.version.as_deref() {
-        Some("all") => api.registry.versions(name),
-        version => api.registry.find(name, version).map(|endpoint| vec![endpoint]),
-    };
-    match found {
-        Ok(endpoints) => {
-            let memory = resident_memory();
-            let descriptions: Vec<_> = endpoints.iter().map(|endpoint| Description::of(endpoint, memory)).collect();
-            reply::json(StatusCode::OK, &descriptions)
-        }
-        Err(error) => ApiError::from(error).into_response(),
+    let version = target.version.as_deref();
+    let memory = resident_memory();
+    if version == Some("all") {
+        return match api.registry.versions(name) {
+            Ok(endpoints) => {
+                let all: Vec<_> = endpoints.iter().map(|endpoint| Description::of(endpoint, memory)).collect();
+                reply::json(StatusCode::OK, &all)
+            }
+            Err(error) => ApiError::from(error).into_response(),
+        };
     }
+    let endpoint = match api.registry.find(name, version) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return ApiError::from(error).into_response(),
+    };
+    let mut description = Description::of(&endpoint, memory);
+    if Parameters::of_query(&uri).switch("customized", false) {
+        match endpoint.describe().await {
+            Ok(words) => description.customized_metadata = words,
+            Err(error) => return ApiError::describing(&error, name, version).into_response(),
+        }
+    }
+    reply::json(StatusCode::OK, &[description])
 }
 
 /// The memory of this process in bytes: workers are threads of it, and share it all.

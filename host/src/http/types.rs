@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use handler_sdk::Device;
 use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -69,6 +70,9 @@ pub(super) struct Description {
     loaded_at_startup: bool,
     workers: Vec<WorkerDescription>,
     job_queue_status: JobQueueStatus,
+    /// What the handler says of itself, where that was asked for and it says something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) customized_metadata: Option<Value>,
     /// `IDLE`, `LOADING`, `READY` or `FAILED`.
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,6 +179,7 @@ impl Description {
                 remaining_capacity: status.queue.remaining,
                 pending_requests: status.queue.waiting,
             },
+            customized_metadata: None,
             status: match status.state {
                 EndpointState::Idle => "IDLE",
                 EndpointState::Loading => "LOADING",

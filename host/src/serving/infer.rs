@@ -22,10 +22,11 @@ pub enum Answerer {
 }
 
 impl Registry {
-    /// Whether every model that was loaded at start is served.
+    /// Whether every model that was loaded at start is served, or has no workers because nobody wants any.
     pub fn is_ready(&self) -> bool {
         let endpoints = self.endpoints();
-        endpoints.iter().filter(|endpoint| endpoint.loaded_at_startup()).all(|endpoint| endpoint.is_ready())
+        let mut at_startup = endpoints.iter().filter(|endpoint| endpoint.loaded_at_startup());
+        at_startup.all(|endpoint| endpoint.is_ready() || endpoint.is_idle())
     }
 }
 

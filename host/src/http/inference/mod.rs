@@ -34,14 +34,14 @@ pub(super) use kserve::status_routes;
 
 /// What a path and its request ask of a model.
 #[derive(Debug)]
-struct Call {
-    model: String,
-    version: Option<String>,
+pub(super) struct Call {
+    pub(super) model: String,
+    pub(super) version: Option<String>,
     /// `None` where the path leaves it to the client's headers.
-    verb: Option<Verb>,
+    pub(super) verb: Option<Verb>,
     /// What follows the version in the path; handlers see it as the header of that name.
-    url_path: Option<String>,
-    fields: Vec<Field>,
+    pub(super) url_path: Option<String>,
+    pub(super) fields: Vec<Field>,
 }
 
 /// Headers that say what is asked of the handler: set by the server where the path says it.
@@ -90,14 +90,16 @@ async fn read_with_query(api: &Api, request: axum::extract::Request) -> Result<(
     }
 }
 
-/// Asks the model, and gives its answer.
+/// Asks the model, and gives its answer, or what went wrong in TorchServe's form.
 async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
+    ask(api, head, call).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Asks the model, and gives its answer.
+pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
     let Call { model, version, verb, url_path, fields } = call;
     let version = version.as_deref();
-    let endpoint = match api.registry.find(&model, version) {
-        Ok(endpoint) => endpoint,
-        Err(error) => return ApiError::from(error).into_response(),
-    };
+    let endpoint = api.registry.find(&model, version)?;
     let mut headers = names_and_values(&head.headers);
     let says = |name| head.headers.get(name).is_some_and(|value| value == "True");
     if let Some(by_path) = verb {
@@ -115,20 +117,20 @@ async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
     let id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let request = Request { verb, id, headers, fields };
     match endpoint.ask(request, urgency(&head.headers)).await {
-        Ok(Answered::Whole(answer)) => reply::answer(answer),
+        Ok(Answered::Whole(answer)) => Ok(reply::answer(answer)),
         Ok(Answered::InPieces(first, pieces)) => {
             let (metrics, id) = (api.registry.metrics().clone(), head.extensions.get::<RequestId>().cloned());
-            reply::in_pieces(first, pieces, move |error| {
+            Ok(reply::in_pieces(first, pieces, move |error| {
                 let (model, version) = (endpoint.name(), endpoint.version());
                 let request = id.as_ref().map(|id| id.0.as_str());
                 tracing::warn!(%model, %version, request, %error, "an answer broke off after its first piece");
                 metrics.answer_broken_off(model, version);
-            })
+            }))
         }
         // The worker has mistaken the task.
-        Ok(Answered::Tensors(_)) => ApiError::serving(&ServeError::WorkerDied, &model, version).into_response(),
-        Err(error) if verb == Verb::Describe => ApiError::describing(&error, &model, version).into_response(),
-        Err(error) => ApiError::serving(&error, &model, version).into_response(),
+        Ok(Answered::Tensors(_)) => Err(ApiError::serving(&ServeError::WorkerDied, &model, version)),
+        Err(error) if verb == Verb::Describe => Err(ApiError::describing(&error, &model, version)),
+        Err(error) => Err(ApiError::serving(&error, &model, version)),
     }
 }
 
@@ -140,7 +142,7 @@ pub(super) fn urgency(headers: &HeaderMap) -> Urgency {
 }
 
 /// The headers as handlers see them; one that isn't text is left out.
-pub(super) fn names_and_values(headers: &HeaderMap) -> Vec<(String, String)> {
+fn names_and_values(headers: &HeaderMap) -> Vec<(String, String)> {
     // With room for those that the server sets.
     let mut all = Vec::with_capacity(headers.len() + 2);
     for (name, value) in headers {

@@ -14,8 +14,8 @@ use super::super::reply;
 /// An error of a request to the protocol's paths.
 #[derive(Debug)]
 pub(super) enum ProtocolError {
-    /// Answered 413 with nothing in it, as everywhere.
-    TooLarge,
+    /// Of a body that isn't read to its end: answered as everywhere, and the connection closed.
+    Unread(BadBody),
     Other(ApiError),
 }
 
@@ -45,8 +45,8 @@ impl From<ApiError> for ProtocolError {
 impl From<BadBody> for ProtocolError {
     fn from(error: BadBody) -> Self {
         match error {
-            BadBody::TooLarge => Self::TooLarge,
-            BadBody::TooSlow(error) | BadBody::Other(error) => Self::Other(error),
+            BadBody::TooLarge | BadBody::TooSlow(_) => Self::Unread(error),
+            BadBody::Other(error) => Self::Other(error),
         }
     }
 }
@@ -54,7 +54,7 @@ impl From<BadBody> for ProtocolError {
 impl IntoResponse for ProtocolError {
     fn into_response(self) -> Response<Body> {
         let error = match self {
-            Self::TooLarge => return BadBody::TooLarge.into_response(),
+            Self::Unread(error) => return error.into_response(),
             Self::Other(error) => error,
         };
         let status: StatusCode = error.status();

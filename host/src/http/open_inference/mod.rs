@@ -38,14 +38,14 @@ use self::types::ServerMetadata;
 use super::Api;
 use super::body;
 use super::error::ApiError;
-use super::inference::names_and_values;
+use super::inference;
+use super::inference::Call;
 use super::inference::urgency;
 use super::reply;
 use super::reply::RequestId;
 use crate::serving::Answerer;
 use crate::serving::Endpoint;
 use crate::serving::EndpointState;
-use crate::serving::Request;
 use crate::serving::Signature;
 use crate::serving::Verb;
 
@@ -121,7 +121,7 @@ async fn infer(
     let (target, endpoint) = find(&api, target)?;
     match endpoint.answerer() {
         Answerer::Model(signature) => call(&target, &endpoint, &signature, &head, body).await,
-        Answerer::Handler => pass_on(&target, &endpoint, Verb::Predict, &head, body).await,
+        Answerer::Handler => pass_on(&api, target, Verb::Predict, &head, body).await,
         Answerer::Unknown => Err(not_loaded(&target, &endpoint)),
     }
 }
@@ -132,8 +132,8 @@ async fn explain(
     request: axum::extract::Request,
 ) -> Result<Response<Body>, ProtocolError> {
     let (head, body) = taken(&api, request).await?;
-    let (target, endpoint) = find(&api, target)?;
-    pass_on(&target, &endpoint, Verb::Explain, &head, body).await
+    let (target, _) = find(&api, target)?;
+    pass_on(&api, target, Verb::Explain, &head, body).await
 }
 
 /// Calls the model itself.
@@ -168,8 +168,8 @@ async fn call(
 
 /// Lets the handler answer: the body is its own to read.
 async fn pass_on(
-    target: &Target,
-    endpoint: &Endpoint,
+    api: &Api,
+    target: Target,
     verb: Verb,
     head: &Parts,
     body: Bytes,
@@ -179,13 +179,8 @@ async fn pass_on(
         // What the protocol sends, so that the handler reads it as such.
         fields.iter_mut().for_each(|field| "application/json".clone_into(&mut field.content_type));
     }
-    let mut headers = names_and_values(&head.headers);
-    let explain = if verb == Verb::Explain { "True" } else { "False" };
-    headers.push(("explain".to_owned(), explain.to_owned()));
-    let request = Request { verb, id: request_id(head), headers, fields };
-    let answer = endpoint.predict(request, urgency(&head.headers)).await;
-    let answer = answer.map_err(|error| ApiError::serving(&error, &target.model, target.version.as_deref()))?;
-    Ok(reply::answer(answer))
+    let call = Call { model: target.model, version: target.version, verb: Some(verb), url_path: None, fields };
+    Ok(inference::ask(api, head, call).await?)
 }
 
 /// The body first: a client that is still sending wouldn't read an answer.
@@ -211,7 +206,9 @@ fn not_loaded(target: &Target, endpoint: &Endpoint) -> ProtocolError {
         EndpointState::Failed => {
             format!("Model \"{model}\" is not served. Describe it on the management address to see why.")
         }
-        EndpointState::Idle => format!("Model \"{model}\" has no worker. Please use scale workers API to add workers."),
+        EndpointState::Idle => {
+            format!("Model \"{model}\" has no worker. Please use scale workers API to add workers.")
+        }
         EndpointState::Loading | EndpointState::Ready => {
             format!("Model \"{model}\" is being loaded. Send the request again once /v2/models/{model}/ready is true.")
         }
