@@ -350,3 +350,30 @@ fn a_fresh_start_is_not_tried_for_an_answer_that_has_begun() {
     server.logged(&["broke off after its first piece", "took longer than 1s"]);
     assert_eq!(server.predict("streams", "end served").ok(), "served");
 }
+
+#[test]
+fn an_envelope_holds_many_inputs_and_their_outputs() {
+    let start = |envelope: &str| {
+        let archive = Archive::new("explains", "explains").config("describe:\n  labels: 10\n");
+        Setup::with_echo().plugin(&fixture("explains")).model(&archive).property("service_envelope", envelope).start()
+    };
+    let body = json!({"instances": [{"data": "one"}, "three", {"b64": "c2V2ZW4="}]}).to_string();
+    for (envelope, explained) in [("kserve", "explanations"), ("json", "predictions")] {
+        let server = start(envelope);
+        let answer = server.inference("/v1/models/explains:predict", &Sent::body(&body));
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let predicted = json!({"predictions": ["ONE", "THREE", "SEVEN"]});
+        assert_eq!(answer.ok(), format!("{predicted:#}"));
+        assert_eq!(server.send("explains", &Sent::body(&body)).json(), predicted);
+        let answer = server.inference("/v1/models/explains:explain", &Sent::body(&body));
+        assert_eq!(answer.json(), json!({explained: [{"letters": 3}, {"letters": 5}, {"letters": 5}]}));
+        let message = server.predict("explains", "one").error(400, "BadRequestException");
+        says(&message, &["service_envelope", "`instances`"]);
+        // One that can't be answered is the answer to all.
+        let bad = json!({"instances": ["one", {"b64": "/w=="}]}).to_string();
+        server.predict("explains", bad).error(400, "BadRequestException");
+        let described = server.send("explains", &Sent::body("x").header("describe", "True"));
+        assert_eq!(described.json(), json!({"labels": 10}));
+    }
+    assert_eq!(start("body").predict("explains", "as ever").ok(), "AS EVER");
+}

@@ -26,12 +26,12 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::any;
 
+pub use connections::serve;
 pub use key_ring::Ring;
 pub use key_ring::Tokens;
 
+use crate::config::Envelope;
 use crate::serving::Registry;
-
-pub use connections::serve;
 
 /// What every route can reach.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Api {
     pub model_api: bool,
     /// The largest body that is taken, in bytes.
     pub max_request_size: usize,
+    /// The form in which clients wrap their inputs.
+    pub envelope: Envelope,
     /// `None`: nobody is asked for a token.
     pub tokens: Option<Arc<Ring>>,
 }
