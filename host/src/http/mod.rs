@@ -8,6 +8,7 @@ mod error;
 mod exposition;
 mod generations;
 mod inference;
+mod introduced;
 mod key_ring;
 mod management;
 mod open_inference;
