@@ -24,6 +24,7 @@ mod launcher;
 mod layering;
 mod management;
 mod mass;
+mod metrics;
 mod mnist;
 mod new;
 mod no_torch;

@@ -19,6 +19,7 @@ use super::reply;
 use super::types::Description;
 use super::types::ListedModel;
 use super::types::ModelList;
+use crate::metrics::resident_memory;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Target {
@@ -87,12 +88,4 @@ async fn describe(State(api): State<Api>, target: Result<Path<Target>, PathRejec
         }
     }
     reply::json(StatusCode::OK, &[description])
-}
-
-/// The memory of this process in bytes: workers are threads of it, and share it all.
-fn resident_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|text| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
 }

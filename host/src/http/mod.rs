@@ -23,9 +23,12 @@ mod workflows;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
+use axum::http::Response;
 use axum::middleware;
 use axum::routing::any;
+use tower::util::MapResponseLayer;
 
 pub use connections::serve;
 pub use key_ring::Ring;
@@ -98,6 +101,11 @@ fn routes(apis: Apis) -> Router<Api> {
 
 /// What holds for every port: the shapes of what isn't there, and the headers of every answer.
 fn finish(routes: Router<Api>, apis: Apis, api: Api) -> Router {
+    let metrics = api.registry.metrics().clone();
+    let count = move |response: Response<Body>| {
+        metrics.responded(response.status().as_u16());
+        response
+    };
     let mut routes = routes
         .route("/", any(error::method_not_allowed))
         .fallback(error::not_found)
@@ -108,6 +116,7 @@ fn finish(routes: Router<Api>, apis: Apis, api: Api) -> Router {
     }
     routes
         .layer(middleware::from_fn(reply::common_headers))
+        .layer(MapResponseLayer::new(count))
         // The inference routes read their body under a limit of their own, whose answer has the contract's form.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)

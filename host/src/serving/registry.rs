@@ -168,7 +168,8 @@ impl Registry {
             if versions.endpoints.contains_key(&version) {
                 return Err(LoadError::AlreadyServed { name, version });
             }
-            let endpoint = Endpoint::new(name, version.clone(), source, asked, at_startup, self.metrics().clone());
+            let metrics = self.metrics().for_model(&name, &version);
+            let endpoint = Endpoint::new(name, version.clone(), source, asked, at_startup, metrics);
             let endpoint = Arc::new(endpoint);
             versions.endpoints.insert(version, Arc::clone(&endpoint));
             Ok(endpoint)

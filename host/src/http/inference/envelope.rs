@@ -18,11 +18,9 @@ use serde_json::Value;
 
 use crate::config::Envelope;
 use crate::http::error::ApiError;
-use crate::serving::Endpoint;
 use crate::serving::Field;
 use crate::serving::Request;
 use crate::serving::ServeError;
-use crate::serving::Urgency;
 use crate::serving::Verb;
 
 /// An input of bytes, which JSON can't hold.
@@ -37,20 +35,21 @@ pub(super) fn is_closed(envelope: Envelope) -> bool {
     }
 }
 
-/// Asks for each input, and puts the outputs together in the same order; the first that fails is the answer to all.
-pub(super) async fn answer(
+/// Asks for each input, `width` at a time, and puts the outputs together in the same order; the first that fails is the answer to all.
+pub(super) async fn answer<F>(
     envelope: Envelope,
-    endpoint: &Endpoint,
     request: Request,
-    urgency: Urgency,
-) -> Result<Response<Body>, Refusal> {
+    width: usize,
+    ask: impl Fn(Request) -> F,
+) -> Result<Response<Body>, Refusal>
+where
+    F: Future<Output = Result<Answer, ServeError>>,
+{
     let instances = open(&request.fields).map_err(Refusal::Request)?;
-    let name =
-        if envelope == Envelope::Kserve && request.verb == Verb::Explain { "explanations" } else { "predictions" };
-    let ask = |fields| endpoint.predict(Request { fields, ..request.clone() }, urgency);
-    // As many at a time as can share a batch: a long list must not fill the queue.
-    let width = endpoint.settings().batch.size.max(1);
-    let mut answers = stream::iter(instances.into_iter().map(ask)).buffered(width);
+    let is_explained = envelope == Envelope::Kserve && request.verb == Verb::Explain;
+    let name = if is_explained { "explanations" } else { "predictions" };
+    let ask = |fields| ask(Request { fields, ..request.clone() });
+    let mut answers = stream::iter(instances.into_iter().map(ask)).buffered(width.max(1));
     let mut outputs = Vec::new();
     let mut status = StatusCode::OK;
     while let Some(answer) = answers.next().await {

@@ -26,6 +26,7 @@ use super::reply;
 use super::reply::RequestId;
 use super::types::Status;
 use crate::config::Envelope;
+use crate::metrics::AskedVersion;
 use crate::serving::Answered;
 use crate::serving::Field;
 use crate::serving::Request;
@@ -124,13 +125,15 @@ async fn ask_in(envelope: Envelope, api: &Api, head: &Parts, call: Call) -> Resu
     let id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let request = Request { verb, id, headers, fields };
     if verb != Verb::Describe && envelope::is_closed(envelope) {
-        let answer = envelope::answer(envelope, &endpoint, request, urgency(&head.headers)).await;
+        let ask = |request| endpoint.predict(request, urgency(&head.headers), AskedVersion::of(version));
+        // As many at a time as can share a batch: a long list must not fill the queue.
+        let answer = envelope::answer(envelope, request, endpoint.settings().batch.size, ask).await;
         return answer.map_err(|refusal| match refusal {
             Refusal::Request(error) => error,
             Refusal::Serving(error) => ApiError::serving(&error, &model, version),
         });
     }
-    match endpoint.ask(request, urgency(&head.headers)).await {
+    match endpoint.ask(request, urgency(&head.headers), AskedVersion::of(version)).await {
         Ok(Answered::Whole(answer)) => Ok(reply::answer(answer)),
         Ok(Answered::InPieces(first, pieces)) => {
             let (metrics, id) = (api.registry.metrics().clone(), head.extensions.get::<RequestId>().cloned());
