@@ -17,6 +17,7 @@ mod archiver;
 mod archives;
 mod batches;
 mod check;
+mod crowd;
 mod dev;
 mod faults;
 mod inference;

@@ -292,6 +292,16 @@ impl Server {
         self.inference.strip_prefix("http://").unwrap()
     }
 
+    /// The same of the management API.
+    pub(crate) fn management_address(&self) -> &str {
+        self.management.strip_prefix("http://").unwrap()
+    }
+
+    /// The same of the metrics API.
+    pub(crate) fn metrics_address(&self) -> &str {
+        self.metrics.strip_prefix("http://").unwrap()
+    }
+
     pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("models")
     }
