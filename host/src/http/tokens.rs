@@ -54,9 +54,8 @@ pub(super) async fn check(State(door): State<Door>, request: Request, next: Next
     }
 }
 
-/// As for every error, the connection ends with it: what else the client sends, nobody reads.
 fn refused(message: &str) -> Response<Body> {
-    ([(header::CONNECTION, "close")], ApiError::invalid_key(message)).into_response()
+    ApiError::invalid_key(message).into_response()
 }
 
 /// The answer holds no key: only who can read the file gets it.
