@@ -4,6 +4,7 @@
 
 mod body;
 mod connections;
+mod document;
 mod error;
 mod exposition;
 mod generations;
@@ -21,14 +22,17 @@ mod workflows;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::any;
+use utoipa::OpenApi;
 
 pub use key_ring::Ring;
 pub use key_ring::Tokens;
 
+use self::document::Document;
+use self::document::Routes;
 use crate::serving::Registry;
 
 pub use connections::serve;
@@ -72,8 +76,12 @@ pub fn router(apis: Apis, api: Api) -> Router {
     finish(routes(apis), apis, api)
 }
 
-fn routes(apis: Apis) -> Router<Api> {
-    let mut routes = Router::new();
+fn routes(apis: Apis) -> Routes {
+    let mut routes = match apis.inference || apis.management {
+        true => document::own_routes(),
+        // As in TorchServe, the description of the metrics is of the metrics alone.
+        false => document::own_routes_undescribed(),
+    };
     if apis.inference {
         routes = routes.merge(inference::routes()).merge(open_inference::routes()).merge(workflows::inference_routes());
     }
@@ -94,9 +102,14 @@ fn routes(apis: Apis) -> Router<Api> {
 }
 
 /// What holds for every port: the shapes of what isn't there, and the headers of every answer.
-fn finish(routes: Router<Api>, apis: Apis, api: Api) -> Router {
+fn finish(routes: Routes, apis: Apis, api: Api) -> Router {
+    let (routes, mut description) = routes.split_for_parts();
+    if apis.management && api.tokens.is_some() {
+        description.merge(tokens::Described::openapi());
+    }
+    let document = Arc::new(Document::new(description, apis, api.tokens.is_some()));
     let mut routes = routes
-        .route("/", any(error::method_not_allowed))
+        .layer(Extension(document))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed);
     if let Some(ring) = &api.tokens {
@@ -120,7 +133,7 @@ mod tests {
             let has = |bit: u8| number & bit != 0;
             let apis = Apis { inference: has(1), management: has(2), metrics: has(4) };
             // Routes that are in each other's way make this panic.
-            assert_eq!(routes(apis).has_routes(), number != 0, "{apis:?}");
+            assert!(Router::from(routes(apis)).has_routes(), "{apis:?}");
         }
     }
 }
