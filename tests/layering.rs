@@ -56,6 +56,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["serde_saphyr"], &["host/src/archive/model_config.rs"]),
     (&["java_properties"], &["host/src/config/properties.rs"]),
     (&["getrandom", "subtle"], &["host/src/http/key_ring.rs"]),
+    (&["utoipa", "utoipa_axum"], &["host/src/http/"]),
     (&["regex"], &["host/src/config/access.rs"]),
     (&["prometheus"], &["host/src/metrics/"]),
     (&["clap"], &["host/src/cli/"]),

@@ -238,7 +238,11 @@ impl Server {
 
     /// The text of the metrics.
     pub(crate) fn metrics(&self) -> Answer {
-        Sent::get().try_send(&self.agent, &format!("{}/metrics", self.metrics)).unwrap()
+        self.at_metrics("/metrics", &Sent::get())
+    }
+
+    pub(crate) fn at_metrics(&self, path: &str, request: &Sent) -> Answer {
+        request.try_send(&self.agent, &format!("{}{path}", self.metrics)).unwrap()
     }
 
     /// What the management API says of a model's default version.

@@ -52,7 +52,9 @@ pub(super) async fn check(State(door): State<Door>, request: Request, next: Next
 #[openapi(paths(renewed))]
 pub(super) struct Described;
 
-/// Renews a key. The answer holds no key: only who can read the server's key file gets it.
+/// Renews a key, whatever the method of the request is.
+///
+/// The answer holds no key: only who can read the server's key file gets it.
 #[utoipa::path(
     get,
     path = "/token",
