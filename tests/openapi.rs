@@ -29,7 +29,7 @@ const INFERENCE: Ask = Server::inference;
 const MANAGEMENT: Ask = Server::management;
 
 fn metrics(server: &Server, path: &str, sent: &Sent) -> Answer {
-    server.at_metrics(path, sent)
+    server.metrics_api(path, sent)
 }
 
 fn options() -> Sent {
@@ -167,7 +167,7 @@ fn every_address_describes_its_routes() {
     }
     assert_eq!(listed(&inference), set(&routes::INFERENCE));
     assert_eq!(listed(&management), set(&routes::MANAGEMENT));
-    assert_eq!(listed(&metrics), set(&["GET /metrics"]));
+    assert_eq!(listed(&metrics), set(&routes::METRICS));
     for ask in [INFERENCE, MANAGEMENT, self::metrics] {
         for method in ["GET", "POST", "OPTIONS"] {
             let same = ask(&server, "/api-description", &Sent::body("").method(method));
@@ -218,7 +218,8 @@ fn an_address_of_all_apis_describes_them_all() {
     assert_valid(&document);
     let mut all = set(&routes::INFERENCE);
     all.extend(set(&routes::MANAGEMENT));
-    all.extend(set(&["GET /metrics", "GET /token"]));
+    all.extend(set(&routes::METRICS));
+    all.insert("GET /token".to_owned());
     assert_eq!(listed(&document), all);
     walk(&server, INFERENCE);
 }

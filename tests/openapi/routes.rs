@@ -74,3 +74,5 @@ pub(super) const MANAGEMENT: [&str; 24] = [
     "GET /workflows/{workflow_name}",
     "DELETE /workflows/{workflow_name}",
 ];
+
+pub(super) const METRICS: [&str; 2] = ["GET /metrics", "GET /metrics/{rest}"];

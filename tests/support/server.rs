@@ -95,6 +95,13 @@ impl Setup {
         self
     }
 
+    /// A file beside `config.properties`; gives its path.
+    pub(crate) fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     /// Clients need a token.
     pub(crate) fn with_tokens(self) -> Self {
         self.property("disable_token_authorization", "false")
@@ -187,7 +194,7 @@ impl Setup {
         fs::write(folder.join("config.properties"), &self.properties).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TS_") || name == "SCONCE_LOG" {
+            if name.to_string_lossy().starts_with("TS_") || name == "SCONCE_LOG" || name == "METRICS_LOCATION" {
                 command.env_remove(name);
             }
         }
@@ -238,10 +245,10 @@ impl Server {
 
     /// The text of the metrics.
     pub(crate) fn metrics(&self) -> Answer {
-        self.at_metrics("/metrics", &Sent::get())
+        self.metrics_api("/metrics", &Sent::get())
     }
 
-    pub(crate) fn at_metrics(&self, path: &str, request: &Sent) -> Answer {
+    pub(crate) fn metrics_api(&self, path: &str, request: &Sent) -> Answer {
         request.try_send(&self.agent, &format!("{}{path}", self.metrics)).unwrap()
     }
 
@@ -283,6 +290,16 @@ impl Server {
     /// `127.0.0.1:PORT` of the inference API.
     pub(crate) fn address(&self) -> &str {
         self.inference.strip_prefix("http://").unwrap()
+    }
+
+    /// The same of the management API.
+    pub(crate) fn management_address(&self) -> &str {
+        self.management.strip_prefix("http://").unwrap()
+    }
+
+    /// The same of the metrics API.
+    pub(crate) fn metrics_address(&self) -> &str {
+        self.metrics.strip_prefix("http://").unwrap()
     }
 
     pub(crate) fn store(&self) -> PathBuf {

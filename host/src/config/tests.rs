@@ -167,6 +167,7 @@ fn what_has_no_effect_is_told() {
         ("load_models=a.mar\nmodel_snapshot={\"models\":{}}", "load_models gives way to model_snapshot"),
         ("job_queue_size=1\njob_queue_size=2", "line 2: job_queue_size was set before"),
         ("models={\"m\":{\"1\":{\"batchSize\":0}}}", "m 1: batchSize = 0 is ignored"),
+        ("models={\"m\":{\"1\":{\"runtimeType\":\"java\"}}}", "runtimeType = \"java\" is ignored"),
         ("models={\"m\":{\"1\":{\"batchsize\":1}}}", "the key batchsize is unknown"),
     ] {
         let (_, warnings) = load(line).unwrap();

@@ -290,7 +290,8 @@ fn describe_path(path: &str, operation: &mut Operation) {
             "model_name" => "Name of the model.",
             "model_version" => "Version of the model.",
             "workflow_name" => "Name of the workflow.",
-            _ => "Anything; the handler sees it as the header `url_path`.",
+            _ if path.contains(MODEL) => "Anything; the handler sees it as the header `url_path`.",
+            _ => "Anything; it changes nothing.",
         };
         let parameter = ParameterBuilder::new()
             .name(name)

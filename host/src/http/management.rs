@@ -28,6 +28,7 @@ use super::reply;
 use super::types::Description;
 use super::types::ListedModel;
 use super::types::ModelList;
+use crate::metrics::resident_memory;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Target {
@@ -137,12 +138,4 @@ impl IntoParams for Depth {
         let customized = "Whether to ask the model's handler, too; not where all versions are described.";
         vec![query("customized", Kind::SwitchOr(false), customized)]
     }
-}
-
-/// The memory of this process in bytes: workers are threads of it, and share it all.
-fn resident_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|text| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
 }

@@ -9,6 +9,7 @@ mod error;
 mod exposition;
 mod generations;
 mod inference;
+mod introduced;
 mod key_ring;
 mod management;
 mod open_inference;
@@ -24,18 +25,21 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
+use axum::http::Response;
 use axum::middleware;
+use tower::util::MapResponseLayer;
 use utoipa::OpenApi;
 
+pub use connections::serve;
 pub use key_ring::Ring;
 pub use key_ring::Tokens;
 
 use self::document::Document;
 use self::document::Routes;
+use crate::config::Envelope;
 use crate::serving::Registry;
-
-pub use connections::serve;
 
 /// What every route can reach.
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ pub struct Api {
     pub model_api: bool,
     /// The largest body that is taken, in bytes.
     pub max_request_size: usize,
+    /// The form in which clients wrap their inputs.
+    pub envelope: Envelope,
     /// `None`: nobody is asked for a token.
     pub tokens: Option<Arc<Ring>>,
 }
@@ -108,6 +114,11 @@ fn finish(routes: Routes, apis: Apis, api: Api) -> Router {
         description.merge(tokens::Described::openapi());
     }
     let document = Arc::new(Document::new(description, apis, api.tokens.is_some()));
+    let metrics = api.registry.metrics().clone();
+    let count = move |response: Response<Body>| {
+        metrics.responded(response.status().as_u16());
+        response
+    };
     let mut routes = routes
         .layer(Extension(document))
         .fallback(error::not_found)
@@ -118,6 +129,7 @@ fn finish(routes: Routes, apis: Apis, api: Api) -> Router {
     }
     routes
         .layer(middleware::from_fn(reply::common_headers))
+        .layer(MapResponseLayer::new(count))
         // The inference routes read their body under a limit of their own, whose answer has the contract's form.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)

@@ -38,7 +38,12 @@ pub(super) fn identified(response: Response<Body>) -> Response<Body> {
 }
 
 fn with_headers(mut response: Response<Body>, id: Option<HeaderValue>) -> Response<Body> {
+    let is_error = response.status().as_u16() >= 400;
     let headers = response.headers_mut();
+    if is_error {
+        // As in TorchServe. Part of the request may be unread, and would be taken for the next one.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(value) = id {
         headers.insert(REQUEST_ID, value);
     }
@@ -91,6 +96,8 @@ pub(super) fn in_pieces(
         let piece = pieces.next().await?;
         if let (Err(error), Some(broken)) = (&piece, broken.take()) {
             broken(error);
+            // What came before it leaves first: the connection is cut where the error is met.
+            tokio::task::yield_now().await;
         }
         Some((piece, (pieces, broken)))
     });

@@ -1,6 +1,7 @@
 //! Health, and all routes that ask a model: each turns its path into a [`Call`], and one place answers.
 
 mod described;
+mod envelope;
 mod kserve;
 mod legacy;
 mod predict;
@@ -17,6 +18,7 @@ use axum::response::IntoResponse;
 use utoipa_axum::router::UtoipaMethodRouterExt;
 use utoipa_axum::routes;
 
+use self::envelope::Refusal;
 use super::Api;
 use super::body;
 use super::document::Routes;
@@ -26,6 +28,8 @@ use super::error::ApiError;
 use super::reply;
 use super::reply::RequestId;
 use super::types::Status;
+use crate::config::Envelope;
+use crate::metrics::AskedVersion;
 use crate::serving::Answered;
 use crate::serving::Field;
 use crate::serving::Request;
@@ -104,11 +108,15 @@ async fn read_with_query(api: &Api, request: axum::extract::Request) -> Result<(
 
 /// Asks the model, and gives its answer, or what went wrong in TorchServe's form.
 async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
-    ask(api, head, call).await.unwrap_or_else(IntoResponse::into_response)
+    ask_in(api.envelope, api, head, call).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Asks the model, and gives its answer.
+/// Asks the model for one answer, whatever envelopes other routes have, and gives it.
 pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
+    ask_in(Envelope::None, api, head, call).await
+}
+
+async fn ask_in(envelope: Envelope, api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
     let Call { model, version, verb, url_path, fields } = call;
     let version = version.as_deref();
     let endpoint = api.registry.find(&model, version)?;
@@ -128,7 +136,16 @@ pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<
     };
     let id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let request = Request { verb, id, headers, fields };
-    match endpoint.ask(request, urgency(&head.headers)).await {
+    if verb != Verb::Describe && envelope::is_closed(envelope) {
+        let ask = |request| endpoint.predict(request, urgency(&head.headers), AskedVersion::of(version));
+        // As many at a time as can share a batch: a long list must not fill the queue.
+        let answer = envelope::answer(envelope, request, endpoint.settings().batch.size, ask).await;
+        return answer.map_err(|refusal| match refusal {
+            Refusal::Request(error) => error,
+            Refusal::Serving(error) => ApiError::serving(&error, &model, version),
+        });
+    }
+    match endpoint.ask(request, urgency(&head.headers), AskedVersion::of(version)).await {
         Ok(Answered::Whole(answer)) => Ok(reply::answer(answer)),
         Ok(Answered::InPieces(first, pieces)) => {
             let (metrics, id) = (api.registry.metrics().clone(), head.extensions.get::<RequestId>().cloned());

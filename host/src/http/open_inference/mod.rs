@@ -47,6 +47,7 @@ use super::inference::Call;
 use super::inference::urgency;
 use super::reply;
 use super::reply::RequestId;
+use crate::metrics::AskedVersion;
 use crate::serving::Answerer;
 use crate::serving::Endpoint;
 use crate::serving::EndpointState;
@@ -238,7 +239,7 @@ async fn call(
     }
     .map_err(ApiError::bad_request)?;
     let outputs = endpoint
-        .infer(call, urgency(&head.headers))
+        .infer(call, urgency(&head.headers), AskedVersion::of(target.version.as_deref()))
         .await
         .map_err(|error| ApiError::serving(&error, &target.model, target.version.as_deref()))?;
     let version = endpoint.version().to_string();
