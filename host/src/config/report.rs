@@ -106,6 +106,7 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         (requests::ENVELOPE, requests.envelope.to_string()),
         (requests::DECODE, requests.decode_input.to_string()),
         (requests::LIMIT_PIXELS, requests.limit_image_pixels.to_string()),
+        (requests::SLOW_CLIENT, millis(requests.slow_client)),
         (keys::WORK_DIR, path(&config.work_dir).unwrap_or_default()),
         (swap::WATCH, watch.is_some().to_string()),
         (swap::SETTLE, watch.map_or(String::new(), |watch| millis(watch.settle))),

@@ -26,6 +26,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::any;
 
+pub use body::BodyLimits;
 pub use key_ring::Ring;
 pub use key_ring::Tokens;
 
@@ -39,8 +40,7 @@ pub struct Api {
     pub registry: Arc<Registry>,
     /// Whether models may be registered and unregistered.
     pub model_api: bool,
-    /// The largest body that is taken, in bytes.
-    pub max_request_size: usize,
+    pub body_limits: BodyLimits,
     /// `None`: nobody is asked for a token.
     pub tokens: Option<Arc<Ring>>,
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::body::to_bytes;
 use axum::extract::Path;
 use axum::extract::State;
 use axum::extract::rejection::PathRejection;
@@ -19,6 +18,8 @@ use axum::routing::put;
 use serde::Deserialize;
 
 use super::Api;
+use super::body;
+use super::body::BodyLimits;
 use super::error;
 use super::error::ApiError;
 use super::management::Target;
@@ -57,8 +58,10 @@ async fn register(State(api): State<Api>, request: axum::extract::Request) -> Re
         return error::method_not_allowed().await.into_response();
     }
     let (head, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    let limits = BodyLimits { size: LARGEST_BODY, ..api.body_limits };
+    let body = match body::read(&head.headers, body, limits).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into_response(),
     };
     let parameters = match Parameters::of_request(&head.uri, &head.headers, &body) {
         Ok(parameters) => parameters,
