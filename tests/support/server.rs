@@ -292,6 +292,16 @@ impl Server {
         self.inference.strip_prefix("http://").unwrap()
     }
 
+    /// `http://127.0.0.1:PORT` of the management API.
+    pub(crate) fn management_url(&self) -> &str {
+        &self.management
+    }
+
+    /// `http://127.0.0.1:PORT` of the metrics.
+    pub(crate) fn metrics_url(&self) -> &str {
+        &self.metrics
+    }
+
     pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("models")
     }

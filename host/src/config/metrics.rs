@@ -145,6 +145,9 @@ mod tests {
         }
         let (_, warnings) = load("system_metrics_cmd=python collect.py", None).unwrap();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].contains("system_metrics_cmd has no effect: the server looks at the machine itself"), "{warnings:?}");
+        assert!(
+            warnings[0].contains("system_metrics_cmd has no effect: the server looks at the machine itself"),
+            "{warnings:?}"
+        );
     }
 }
