@@ -44,8 +44,8 @@ fn run(server: &Server, program: &str, arguments: &[&str]) -> String {
         .args(arguments)
         .current_dir(server.current_dir())
         .env("INFERENCE", format!("http://{}", server.address()))
-        .env("MANAGEMENT", server.management_url())
-        .env("METRICS", server.metrics_url())
+        .env("MANAGEMENT", format!("http://{}", server.management_address()))
+        .env("METRICS", format!("http://{}", server.metrics_address()))
         // A proxy that somebody has set isn't meant for these.
         .env("no_proxy", "127.0.0.1,localhost")
         .stdin(Stdio::null())

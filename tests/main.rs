@@ -20,6 +20,7 @@ mod check;
 mod clients;
 mod compatibility;
 mod contract;
+mod crowd;
 mod dev;
 mod faults;
 mod inference;

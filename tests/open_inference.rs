@@ -86,6 +86,18 @@ fn without_a_model_the_handler_gets_the_body_as_it_is() {
 }
 
 #[test]
+fn explanations_are_the_handler_s() {
+    let server = Setup::with_echo().plugin(&fixture("explains")).model(&Archive::new("explains", "explains")).start();
+    for path in ["/v2/models/explains", "/v2/models/explains/versions/1.0"] {
+        assert_eq!(server.inference(&format!("{path}/infer"), &Sent::body("four")).ok(), "FOUR", "{path}");
+        let explained = server.inference(&format!("{path}/explain"), &Sent::body("four"));
+        assert_eq!(explained.json(), json!({"letters": 4}), "{path}");
+    }
+    // One that explains nothing says so in the protocol's form.
+    refused(&server.inference("/v2/models/echo/explain", &Sent::body("four")), 501);
+}
+
+#[test]
 fn what_is_not_there_is_said_in_the_protocol_s_form() {
     let server = Setup::with_echo().property("max_request_size", "1000").start();
     for (request, path, status, said) in [

@@ -272,6 +272,7 @@ impl App {
             registry: Arc::clone(&self.registry),
             model_api: self.config.access.enable_model_api,
             max_request_size: self.config.max_request_size,
+            envelope: self.config.requests.envelope,
             tokens: tokens.map(Tokens::ring),
         };
         tokio::spawn(http::serve(port.listener, http::router(port.apis, api), end))

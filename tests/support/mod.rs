@@ -2,6 +2,7 @@
 
 mod archive;
 mod build;
+mod chance;
 mod client;
 mod gate;
 mod load;
@@ -19,6 +20,8 @@ pub(crate) use build::mark_of;
 #[cfg(feature = "torch")]
 pub(crate) use build::trainer;
 pub(crate) use build::with_bytes;
+pub(crate) use chance::Chance;
+pub(crate) use chance::Seed;
 pub(crate) use client::Answer;
 pub(crate) use client::Sent;
 pub(crate) use client::agent;

@@ -292,14 +292,14 @@ impl Server {
         self.inference.strip_prefix("http://").unwrap()
     }
 
-    /// `http://127.0.0.1:PORT` of the management API.
-    pub(crate) fn management_url(&self) -> &str {
-        &self.management
+    /// The same of the management API.
+    pub(crate) fn management_address(&self) -> &str {
+        self.management.strip_prefix("http://").unwrap()
     }
 
-    /// `http://127.0.0.1:PORT` of the metrics.
-    pub(crate) fn metrics_url(&self) -> &str {
-        &self.metrics
+    /// The same of the metrics API.
+    pub(crate) fn metrics_address(&self) -> &str {
+        self.metrics.strip_prefix("http://").unwrap()
     }
 
     pub(crate) fn store(&self) -> PathBuf {

@@ -55,6 +55,10 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message)
     }
 
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "ConflictStatusException", message)
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }
@@ -202,7 +206,7 @@ impl From<RegisterError> for ApiError {
             },
             RegisterError::Load(LoadError::AlreadyServed { name, version }) => {
                 let message = format!("Model version {version} is already registered for model {name}");
-                return Self::new(StatusCode::CONFLICT, "ConflictStatusException", message);
+                return Self::conflict(message);
             }
             RegisterError::Load(LoadError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
             RegisterError::Load(_) => (StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),

@@ -8,6 +8,7 @@ mod error;
 mod exposition;
 mod generations;
 mod inference;
+mod introduced;
 mod key_ring;
 mod management;
 mod open_inference;
@@ -29,12 +30,12 @@ use axum::middleware;
 use axum::routing::any;
 use tower::util::MapResponseLayer;
 
+pub use connections::serve;
 pub use key_ring::Ring;
 pub use key_ring::Tokens;
 
+use crate::config::Envelope;
 use crate::serving::Registry;
-
-pub use connections::serve;
 
 /// What every route can reach.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Api {
     pub model_api: bool,
     /// The largest body that is taken, in bytes.
     pub max_request_size: usize,
+    /// The form in which clients wrap their inputs.
+    pub envelope: Envelope,
     /// `None`: nobody is asked for a token.
     pub tokens: Option<Arc<Ring>>,
 }

@@ -30,6 +30,7 @@ use crate::serving::Registration;
 use crate::serving::Registry;
 use crate::serving::Scale;
 use crate::serving::ScaleError;
+use crate::serving::StartError;
 
 /// One version of a model, which a path names.
 #[derive(Debug, Deserialize)]
@@ -114,7 +115,10 @@ fn take_in(registry: &Arc<Registry>, registration: Registration, is_synchronous:
     }
     match registry.serve_or_take_out(&endpoint) {
         Ok(()) => ok(format!("Model \"{name}\" Version: {version} registered with {workers} initial workers")),
-        Err(reason) => ApiError::no_workers(name.as_str(), Some(version.as_str()), &reason).into_response(),
+        Err(StartError::Failed(reason)) => {
+            ApiError::no_workers(name.as_str(), Some(version.as_str()), &reason).into_response()
+        }
+        Err(error @ StartError::Unregistered { .. }) => ApiError::conflict(error.to_string()).into_response(),
     }
 }
 
@@ -130,16 +134,14 @@ async fn scale(State(api): State<Api>, target: Result<Path<Target>, PathRejectio
     let (Ok(min), Ok(max)) = (usize::try_from(min), usize::try_from(max)) else {
         return ApiError::bad_request("min_worker and max_worker cannot be less than 0.").into_response();
     };
-    if max < min {
-        return ApiError::from(ScaleError::MaxBelowMin).into_response();
-    }
-    if let Err(error) = api.registry.find(&model, version.as_deref()) {
-        return ApiError::from(error).into_response();
-    }
+    // Now, while this is the client's latest word.
+    let wish = match api.registry.wish(&model, version.as_deref(), Scale { min, max }) {
+        Ok(wish) => wish,
+        Err(error) => return ApiError::from(error).into_response(),
+    };
     let registry = Arc::clone(&api.registry);
-    let wanted = Scale { min, max };
     if parameters.switch("synchronous", false) {
-        return off_the_event_loop(move || match registry.scale(&model, version.as_deref(), wanted) {
+        return off_the_event_loop(move || match registry.grant(&wish) {
             Ok(()) => {
                 let of_version = version.map(|version| format!(", version: {version}")).unwrap_or_default();
                 ok(format!("Workers scaled to {min} for model: {model}{of_version}"))
@@ -152,7 +154,7 @@ async fn scale(State(api): State<Api>, target: Result<Path<Target>, PathRejectio
         .await;
     }
     drop(tokio::task::spawn_blocking(move || {
-        if let Err(error) = registry.scale(&model, version.as_deref(), wanted) {
+        if let Err(error) = registry.grant(&wish) {
             tracing::error!(%model, version, %error, "the number of workers stays as it was");
         }
     }));

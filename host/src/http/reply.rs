@@ -83,6 +83,8 @@ pub(super) fn in_pieces(
         let piece = pieces.next().await?;
         if let (Err(error), Some(broken)) = (&piece, broken.take()) {
             broken(error);
+            // What came before it leaves first: the connection is cut where the error is met.
+            tokio::task::yield_now().await;
         }
         Some((piece, (pieces, broken)))
     });

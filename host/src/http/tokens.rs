@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -28,6 +29,9 @@ pub(super) struct Door {
     pub(super) apis: Apis,
 }
 
+/// More than this isn't read from a client that wants a key.
+const LARGEST_BODY: usize = 64 << 10;
+
 const REFUSED: &str = "Token Authorization failed. Token either incorrect, expired, or not provided correctly";
 const NOT_RENEWED: &str = "Token Authentication failed. Token either incorrect, expired, or not provided correctly";
 
@@ -38,11 +42,21 @@ pub(super) async fn check(State(door): State<Door>, request: Request, next: Next
     };
     let opens = bearer(request.headers()).is_some_and(|key| door.ring.opens(kind, key));
     match (kind, opens) {
-        (Kind::Api, false) => ApiError::invalid_key(NOT_RENEWED).into_response(),
-        (Kind::Api, true) => renewed(&door.ring, request.uri().query().unwrap_or_default()),
-        (_, false) => ApiError::invalid_key(REFUSED).into_response(),
+        (Kind::Api, false) => refused(NOT_RENEWED),
+        (Kind::Api, true) => {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            // Nobody needs the body; one that is left unread would end the connection under the client's next request.
+            let _ = to_bytes(request.into_body(), LARGEST_BODY).await;
+            renewed(&door.ring, &query)
+        }
+        (_, false) => refused(REFUSED),
         (_, true) => next.run(request).await,
     }
+}
+
+/// As for every error, the connection ends with it: what else the client sends, nobody reads.
+fn refused(message: &str) -> Response<Body> {
+    ([(header::CONNECTION, "close")], ApiError::invalid_key(message)).into_response()
 }
 
 /// The answer holds no key: only who can read the file gets it.
@@ -51,7 +65,7 @@ fn renewed(ring: &Ring, query: &str) -> Response<Body> {
     let kind = match kind.as_deref() {
         Some("management") => Kind::Management,
         Some("inference") => Kind::Inference,
-        _ => return ApiError::invalid_key(NOT_RENEWED).into_response(),
+        _ => return refused(NOT_RENEWED),
     };
     match ring.renew(kind) {
         Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "\n").into_response(),

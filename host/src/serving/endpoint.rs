@@ -25,6 +25,7 @@ use super::record::History;
 use super::settings::Asked;
 use super::source::Build;
 use super::source::Source;
+use super::wish::Wishes;
 use super::worker::WorkerStatus;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
@@ -47,6 +48,7 @@ pub struct Endpoint {
     pub(super) drained: Condvar,
     /// Held from the first step of a swap to its last: there is one at a time.
     swapping: Mutex<()>,
+    wishes: Wishes,
     pub(super) metrics: ModelMetrics,
 }
 
@@ -141,6 +143,7 @@ impl Endpoint {
             state: Mutex::new(state),
             drained: Condvar::new(),
             swapping: Mutex::default(),
+            wishes: Wishes::default(),
             metrics,
         }
     }
@@ -277,6 +280,15 @@ impl Endpoint {
     /// Whether no worker is wanted.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.lock().phase, Phase::Idle)
+    }
+
+    /// Whether it was unregistered, or the server is shutting down.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.lock().phase, Phase::Closed)
+    }
+
+    pub(super) fn wishes(&self) -> &Wishes {
+        &self.wishes
     }
 
     /// What a client has asked for.

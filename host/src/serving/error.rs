@@ -88,6 +88,15 @@ impl RegisterError {
     }
 }
 
+/// Why a model that was taken in isn't served, for one who waits for that.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Failed(String),
+    #[error("Model version {version} of model {name} was unregistered before it had workers")]
+    Unregistered { name: ModelName, version: ModelVersion },
+}
+
 /// Why the number of workers isn't another now.
 #[derive(Debug, thiserror::Error)]
 pub enum ScaleError {

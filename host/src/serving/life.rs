@@ -94,12 +94,12 @@ impl Endpoint {
     ///
     /// It is for one who holds off other swaps.
     pub(super) fn go_idle(self: &Arc<Self>) {
-        self.queue.close(ServeError::NoWorker);
         let generation = {
             let mut state = self.lock();
             if matches!(state.phase, Phase::Closed) {
                 return;
             }
+            self.queue.close(ServeError::NoWorker);
             state.phase = Phase::Idle;
             let generation = state.current.take();
             if let Some(generation) = &generation {

@@ -29,6 +29,7 @@ mod source;
 mod stream;
 mod swap;
 mod verbs;
+mod wish;
 mod work;
 mod worker;
 
@@ -41,6 +42,7 @@ pub use error::LookupError;
 pub use error::RegisterError;
 pub use error::ScaleError;
 pub use error::ServeError;
+pub use error::StartError;
 pub use error::SwapError;
 pub use error::UnregisterError;
 pub use generation::Generation;
@@ -70,6 +72,7 @@ pub use signature::Signature;
 pub use stream::Answered;
 pub use stream::Pieces;
 pub use swap::Swapped;
+pub use wish::Wish;
 pub use worker::WorkerState;
 pub use worker::WorkerStatus;
 

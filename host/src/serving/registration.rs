@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::MutexGuard;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -17,9 +18,11 @@ use super::Registry;
 use super::Scale;
 use super::ScaleError;
 use super::ServeError;
+use super::StartError;
 use super::SwapError;
 use super::Trigger;
 use super::UnregisterError;
+use super::Wish;
 use super::swap::Archive;
 use super::swap::Force;
 use super::swap::Next;
@@ -122,44 +125,61 @@ impl Registry {
     }
 
     /// The same for one who waits: a model that can't be served is taken out again.
-    pub fn serve_or_take_out(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Result<(), String> {
+    pub fn serve_or_take_out(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Result<(), StartError> {
         let served = self.serve(endpoint);
-        let (name, version) = (endpoint.name().as_str(), endpoint.version().as_str());
+        let (name, version) = (endpoint.name(), endpoint.version());
+        let found = self.find(name.as_str(), Some(version.as_str()));
         // Somebody may have been quicker.
-        if served.is_err() && self.find(name, Some(version)).is_ok_and(|found| Arc::ptr_eq(&found, endpoint)) {
-            let _ = self.unregister(name, Some(version));
+        let is_there = found.is_ok_and(|found| Arc::ptr_eq(&found, endpoint));
+        if served.is_err() && is_there {
+            let _ = self.unregister(name.as_str(), Some(version.as_str()));
         }
-        served
+        served.map_err(|reason| match is_there {
+            true => StartError::Failed(reason),
+            false => StartError::Unregistered { name: name.clone(), version: version.clone() },
+        })
     }
 
-    /// Gives a version, or the default one, so many workers. Blocks until those that come are ready and those that go have answered what they had in hand.
-    ///
-    /// Where it then has none, all requests that were taken in are answered first.
-    pub fn scale(&self, name: &str, version: Option<&str>, scale: Scale) -> Result<(), ScaleError> {
-        let endpoint = self.find(name, version)?;
+    /// Notes that a version, or the default one, is to have so many workers: [`grant`](Self::grant) gives it them, in the order of these calls.
+    pub fn wish(&self, name: &str, version: Option<&str>, scale: Scale) -> Result<Wish, ScaleError> {
         if scale.max < scale.min {
             return Err(ScaleError::MaxBelowMin);
         }
+        let endpoint = self.find(name, version)?;
+        Ok(Wish::note(endpoint, scale))
+    }
+
+    /// Blocks until the workers that come are ready and those that go have answered what they had in hand.
+    ///
+    /// Where there are then none, all requests that were taken in are answered first.
+    pub fn grant(&self, wish: &Wish) -> Result<(), ScaleError> {
         own_thread();
-        let swapping = endpoint.one_swap_at_a_time();
+        let swapping = wish.endpoint().one_swap_at_a_time();
+        wish.outcome(|scale| self.scale(&swapping, wish.endpoint(), scale))
+    }
+
+    fn scale(&self, swapping: &MutexGuard<'_, ()>, endpoint: &Arc<Endpoint>, scale: Scale) -> Result<(), ScaleError> {
+        if endpoint.is_closed() {
+            return Err(failed_to_scale(endpoint, LoadError::Closed));
+        }
         if scale.is_none() {
             endpoint.ask_for(scale);
             endpoint.go_idle();
             return Ok(());
         }
         if let Some(generation) = endpoint.serving() {
-            generation.rescale(scale).map_err(|error| failed_to_scale(&endpoint, error))?;
+            generation.rescale(scale).map_err(|error| failed_to_scale(endpoint, error))?;
             endpoint.ask_for(scale);
             return Ok(());
         }
         endpoint.ask_for(scale);
         let next = Next::OnDisk { archive: Archive::Opened, force: Force::Always };
-        match self.swap_alone(&swapping, &endpoint, next, Trigger::Scale) {
+        match self.swap_alone(swapping, endpoint, next, Trigger::Scale) {
             Ok(_) => Ok(()),
-            Err(SwapError::Refused { error, .. }) => Err(failed_to_scale(&endpoint, error)),
+            Err(SwapError::Refused { error, .. }) => Err(failed_to_scale(endpoint, error)),
             Err(SwapError::Lookup(error)) => Err(error.into()),
             Err(SwapError::NoWorkers { .. } | SwapError::NothingBefore { .. }) => {
-                Err(failed_to_scale(&endpoint, LoadError::Retired))
+                Err(failed_to_scale(endpoint, LoadError::Retired))
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Health, and all routes that ask a model: each turns its path into a [`Call`], and one place answers.
 
+mod envelope;
 mod kserve;
 mod legacy;
 mod predict;
@@ -16,6 +17,7 @@ use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use axum::routing::any;
 
+use self::envelope::Refusal;
 use super::Api;
 use super::body;
 use super::error;
@@ -23,6 +25,7 @@ use super::error::ApiError;
 use super::reply;
 use super::reply::RequestId;
 use super::types::Status;
+use crate::config::Envelope;
 use crate::metrics::AskedVersion;
 use crate::serving::Answered;
 use crate::serving::Field;
@@ -93,11 +96,15 @@ async fn read_with_query(api: &Api, request: axum::extract::Request) -> Result<(
 
 /// Asks the model, and gives its answer, or what went wrong in TorchServe's form.
 async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
-    ask(api, head, call).await.unwrap_or_else(IntoResponse::into_response)
+    ask_in(api.envelope, api, head, call).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Asks the model, and gives its answer.
+/// Asks the model for one answer, whatever envelopes other routes have, and gives it.
 pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
+    ask_in(Envelope::None, api, head, call).await
+}
+
+async fn ask_in(envelope: Envelope, api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
     let Call { model, version, verb, url_path, fields } = call;
     let version = version.as_deref();
     let endpoint = api.registry.find(&model, version)?;
@@ -117,6 +124,15 @@ pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<
     };
     let id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let request = Request { verb, id, headers, fields };
+    if verb != Verb::Describe && envelope::is_closed(envelope) {
+        let ask = |request| endpoint.predict(request, urgency(&head.headers), AskedVersion::of(version));
+        // As many at a time as can share a batch: a long list must not fill the queue.
+        let answer = envelope::answer(envelope, request, endpoint.settings().batch.size, ask).await;
+        return answer.map_err(|refusal| match refusal {
+            Refusal::Request(error) => error,
+            Refusal::Serving(error) => ApiError::serving(&error, &model, version),
+        });
+    }
     match endpoint.ask(request, urgency(&head.headers), AskedVersion::of(version)).await {
         Ok(Answered::Whole(answer)) => Ok(reply::answer(answer)),
         Ok(Answered::InPieces(first, pieces)) => {
