@@ -59,6 +59,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["serde_saphyr"], &["host/src/archive/model_config.rs", "host/src/metrics/definitions.rs"]),
     (&["java_properties"], &["host/src/config/properties.rs"]),
     (&["getrandom", "subtle"], &["host/src/http/key_ring.rs"]),
+    (&["utoipa", "utoipa_axum"], &["host/src/http/"]),
     (&["regex"], &["host/src/config/access.rs"]),
     (&["prometheus", "sysinfo"], &["host/src/metrics/"]),
     (&["nvml_wrapper"], &["host/src/metrics/gpu.rs"]),

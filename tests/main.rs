@@ -33,6 +33,7 @@ mod mnist;
 mod new;
 mod no_torch;
 mod open_inference;
+mod openapi;
 mod serve;
 mod shutdown;
 mod swap;

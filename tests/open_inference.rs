@@ -110,7 +110,6 @@ fn what_is_not_there_is_said_in_the_protocol_s_form() {
         (Sent::body(""), "/v2", 405, "method is not allowed"),
         (Sent::body(""), "/v2/health/ready", 405, "method is not allowed"),
         (Sent::body(""), "/v2/models/echo", 405, "method is not allowed"),
-        (Sent::get().method("OPTIONS"), "/v2/models/echo/infer", 405, "method is not allowed"),
     ] {
         says(&refused(&server.inference(path, &request), status), &[said]);
     }

@@ -156,7 +156,7 @@ mod tests {
         let variable = ("TS_JOB_QUEUE_SIZE".to_owned(), "7".to_owned());
         let overrides = Overrides { model_store: Some(PathBuf::from("/flag")), ..Overrides::default() };
         let environment = BTreeMap::from([variable]);
-        let sources = ConfigSources { ts_config: Some(file), environment, overrides, current_dir: None };
+        let sources = ConfigSources { ts_config: Some(file), environment, overrides, ..ConfigSources::default() };
         ServerConfig::explain(&sources).unwrap()
     }
 

@@ -16,9 +16,11 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
+use utoipa::OpenApi;
 
 use super::Apis;
 use super::error::ApiError;
+use super::error::Form;
 use super::key_ring::Kind;
 use super::key_ring::Ring;
 
@@ -54,12 +56,29 @@ pub(super) async fn check(State(door): State<Door>, request: Request, next: Next
     }
 }
 
-/// As for every error, the connection ends with it: what else the client sends, nobody reads.
 fn refused(message: &str) -> Response<Body> {
-    ([(header::CONNECTION, "close")], ApiError::invalid_key(message)).into_response()
+    ApiError::invalid_key(message).into_response()
 }
 
-/// The answer holds no key: only who can read the file gets it.
+/// Where keys are asked for, and can be renewed.
+#[derive(Debug, OpenApi)]
+#[openapi(paths(renewed))]
+pub(super) struct Described;
+
+/// Renews a key, whatever the method of the request is.
+///
+/// The answer holds no key: only who can read the server's key file gets it.
+#[utoipa::path(
+    get,
+    path = "/token",
+    operation_id = "token",
+    params(("type" = String, Query, description = "Which key to renew: `management` or `inference`.")),
+    responses(
+        (status = 200, description = "The new key is in the key file; the body is an empty line.", content_type = "application/json"),
+        (status = 400, description = "The key `API` is missing or wrong, or the type is.", body = Form),
+        (status = 500, description = "The key file can't be written.", body = Form),
+    )
+)]
 fn renewed(ring: &Ring, query: &str) -> Response<Body> {
     let kind = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "type").map(|(_, kind)| kind);
     let kind = match kind.as_deref() {
@@ -77,9 +96,9 @@ fn renewed(ring: &Ring, query: &str) -> Response<Body> {
     }
 }
 
-/// The key that a request to this address needs. Where it has several APIs, whatever isn't known to be inference needs the management's key.
-fn needed(apis: Apis, method: &Method, path: &str) -> Option<Kind> {
-    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+/// The key that a request to this address needs, which its description says, too. Where it has several APIs, whatever isn't known to be inference needs the management's key.
+pub(super) fn needed(apis: Apis, method: &Method, path: &str) -> Option<Kind> {
+    let segments = segments(path);
     match segments[..] {
         [""] if method == Method::OPTIONS => None,
         ["api-description", ..] => None,
@@ -92,7 +111,11 @@ fn needed(apis: Apis, method: &Method, path: &str) -> Option<Kind> {
     }
 }
 
-fn is_inference(segments: &[&str]) -> bool {
+pub(super) fn segments(path: &str) -> Vec<&str> {
+    path.trim_start_matches('/').split('/').collect()
+}
+
+pub(super) fn is_inference(segments: &[&str]) -> bool {
     match segments {
         ["ping" | "predictions" | "explanations" | "wfpredict" | "v2", ..] | ["invocations"] => true,
         // A colon parts the model from what is asked of it; without one the model is described.

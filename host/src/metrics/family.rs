@@ -14,6 +14,7 @@ use prometheus::Opts;
 use prometheus::Registry;
 
 use super::definitions::Definition;
+use super::gone::Gone;
 use super::lines::LineFile;
 use super::lines::LineFiles;
 
@@ -113,6 +114,15 @@ impl Family {
                 }))
             }
         })
+    }
+
+    pub(super) fn leave(&self, gone: &Gone<'_>) {
+        match &self.kept {
+            Kept::Counter(counter) => gone.leave(counter),
+            Kept::Gauge(gauge) => gone.leave(gauge),
+            Kept::Histogram(histogram) => gone.leave(histogram),
+            Kept::Written(_) => {}
+        }
     }
 
     pub(super) fn is_exposed(&self) -> bool {

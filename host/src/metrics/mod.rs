@@ -5,6 +5,7 @@
 mod definitions;
 mod error;
 mod family;
+mod gone;
 mod gpu;
 mod handler;
 mod lines;

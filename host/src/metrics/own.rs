@@ -11,6 +11,7 @@ use prometheus::core::Collector;
 
 use super::MODEL_LABELS;
 use super::Now;
+use super::gone::Gone;
 use super::swaps::SwapMetrics;
 use super::system::resident_memory;
 
@@ -116,6 +117,16 @@ impl Own {
             swaps: SwapMetrics::new(&registry)?,
             registry,
         })
+    }
+
+    pub(super) fn leave(&self, gone: &Gone<'_>) {
+        for metric in [&self.request_seconds, &self.queue_seconds, &self.stage_seconds, &self.batch_size] {
+            gone.leave(metric);
+        }
+        for metric in [&self.failed, &self.broken_off] {
+            gone.leave(metric);
+        }
+        self.swaps.leave(gone);
     }
 
     /// What is gone from the server is gone from the gauges, too.

@@ -23,6 +23,7 @@ use super::family::Family;
 use super::family::Place;
 use super::family::Series;
 use super::family::Written;
+use super::gone::Gone;
 use super::lines::LineFiles;
 use super::model::ModelMetrics;
 use super::own::Own;
@@ -129,6 +130,17 @@ impl Metrics {
 
     pub fn for_model(&self, name: &ModelName, version: &ModelVersion) -> ModelMetrics {
         ModelMetrics::new(self, name, version)
+    }
+
+    /// A version was taken out, and `is_last` where its model has no other: what was measured of it is told no more.
+    pub fn forget(&self, name: &ModelName, version: &ModelVersion, is_last: bool) {
+        let gone = Gone { name, version, is_last };
+        self.0.own.leave(&gone);
+        let families: Vec<_> = {
+            let families = self.0.lock();
+            families.host.values().chain(families.handlers.values()).flatten().cloned().collect()
+        };
+        families.iter().for_each(|family| family.leave(&gone));
     }
 
     /// An answer in pieces ended with an error.

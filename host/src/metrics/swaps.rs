@@ -13,6 +13,7 @@ use prometheus::Registry;
 
 use super::MODEL_LABELS;
 use super::Now;
+use super::gone::Gone;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
 
@@ -36,6 +37,10 @@ const STEP_BUCKETS: [f64; 14] =
 // === impl SwapMetrics ===
 
 impl SwapMetrics {
+    pub(super) fn leave(&self, gone: &Gone<'_>) {
+        gone.leave(&self.swaps);
+    }
+
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let labels = |last| [MODEL_LABELS[0], MODEL_LABELS[1], last];
         let gauge = |name: &str, help: &str| -> prometheus::Result<Gauge> {

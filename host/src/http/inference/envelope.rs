@@ -137,7 +137,9 @@ mod tests {
 
     use super::*;
 
-    fn opened(body: &str) -> Option<Vec<Vec<(String, String, Vec<u8>)>>> {
+    type Row = (String, String, Vec<u8>);
+
+    fn opened(body: &str) -> Option<Vec<Vec<Row>>> {
         let body = Field { name: BODY.to_owned(), content_type: String::new(), bytes: Bytes::from(body.to_owned()) };
         let rows = |fields: Vec<Field>| {
             fields.into_iter().map(|field| (field.name, field.content_type, field.bytes.to_vec())).collect()

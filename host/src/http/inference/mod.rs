@@ -1,12 +1,12 @@
 //! Health, and all routes that ask a model: each turns its path into a [`Call`], and one place answers.
 
+mod described;
 mod envelope;
 mod kserve;
 mod legacy;
 mod predict;
 mod sagemaker;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -15,11 +15,14 @@ use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
-use axum::routing::any;
+use utoipa_axum::router::UtoipaMethodRouterExt;
+use utoipa_axum::routes;
 
 use self::envelope::Refusal;
 use super::Api;
 use super::body;
+use super::document::Routes;
+use super::document::also_at;
 use super::error;
 use super::error::ApiError;
 use super::reply;
@@ -53,17 +56,26 @@ const EXPLAIN: &str = "explain";
 const DESCRIBE: &str = "describe";
 const URL_PATH: &str = "url_path";
 
-pub(super) fn routes() -> Router<Api> {
-    // TorchServe predicts whatever the method is.
-    Router::new()
-        .route("/ping", any(ping))
-        .route("/ping/{*rest}", any(ping))
+pub(super) fn routes() -> Routes {
+    // TorchServe answers whatever the method is, and so do all of these.
+    Routes::default()
+        .routes(also_at(routes!(ping).map(|route| route.fallback(ping)), &["/ping/{*rest}"]))
         .merge(predict::routes())
         .merge(kserve::routes())
         .merge(sagemaker::routes())
         .merge(legacy::routes())
 }
 
+/// Says whether the server is healthy, whatever the method of the request and the rest of the path are.
+#[utoipa::path(
+    get,
+    path = "/ping",
+    operation_id = "ping",
+    responses(
+        (status = 200, description = "`Healthy`.", body = Status),
+        (status = 500, description = "`Unhealthy`: a model has fewer healthy workers than it should.", body = Status),
+    )
+)]
 async fn ping(State(api): State<Api>) -> Response<Body> {
     if api.registry.list().iter().all(|endpoint| endpoint.is_healthy()) {
         reply::json(StatusCode::OK, &Status::new("Healthy"))
