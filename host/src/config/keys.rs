@@ -59,6 +59,7 @@ const KEYS: &[(&str, Treatment)] = &[
     (requests::LIMIT_PIXELS, Honoured),
     (requests::DECODE, Honoured),
     (requests::ENVELOPE, Honoured),
+    (requests::SLOW_CLIENT, Honoured),
     (access::ALLOWED_URLS, Honoured),
     (access::ENV_ALLOWED_URLS, Honoured),
     (access::NO_TOKENS, Honoured),

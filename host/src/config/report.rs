@@ -112,6 +112,7 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         (metrics::AUTO_DETECT, measured.auto_detect.to_string()),
         (metrics::NO_SYSTEM, measured.system_interval.is_none().to_string()),
         (metrics::SYSTEM_INTERVAL, measured.system_interval.map_or(String::new(), seconds)),
+        (requests::SLOW_CLIENT, millis(requests.slow_client)),
         (keys::WORK_DIR, path(&config.work_dir).unwrap_or_default()),
         (swap::WATCH, watch.is_some().to_string()),
         (swap::SETTLE, watch.map_or(String::new(), |watch| millis(watch.settle))),
@@ -156,7 +157,7 @@ mod tests {
         let variable = ("TS_JOB_QUEUE_SIZE".to_owned(), "7".to_owned());
         let overrides = Overrides { model_store: Some(PathBuf::from("/flag")), ..Overrides::default() };
         let environment = BTreeMap::from([variable]);
-        let sources = ConfigSources { ts_config: Some(file), environment, overrides, current_dir: None };
+        let sources = ConfigSources { ts_config: Some(file), environment, overrides, ..ConfigSources::default() };
         ServerConfig::explain(&sources).unwrap()
     }
 

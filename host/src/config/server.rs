@@ -108,7 +108,10 @@ impl ServerConfig {
         let Gathered { file, settings, mut warnings } = sources.gather()?;
         let config = Self::from_settings(&settings, &mut warnings)?;
         let metrics = config.metrics.clone().located(&sources.environment);
-        let config = Self { file, metrics, ..config };
+        let mut config = Self { file, metrics, ..config };
+        if config.plugins_path.is_empty() {
+            config.plugins_path.extend(sources.own_plugins());
+        }
         let settings = report::shown(&config, &settings);
         Ok(Explained { config, settings, warnings })
     }

@@ -227,3 +227,18 @@ fn a_snapshot_says_what_to_load_and_how() {
     sources.overrides.models = vec!["n.mar".to_owned()];
     assert_eq!(ServerConfig::load(&sources).unwrap().0.load_models, ["n.mar"]);
 }
+
+#[test]
+fn plugins_beside_the_program_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let program_dir = Some(folder.path().to_owned());
+    let mut sources = ConfigSources { program_dir, ..ConfigSources::default() };
+    let plugins = |sources: &ConfigSources| ServerConfig::load(sources).unwrap().0.plugins_path;
+    assert_eq!(plugins(&sources), Vec::<PathBuf>::new());
+    fs::write(folder.path().join("libecho.so"), "").unwrap();
+    assert_eq!(plugins(&sources), [folder.path()]);
+    fs::create_dir(folder.path().join("plugins")).unwrap();
+    assert_eq!(plugins(&sources), [folder.path().join("plugins")]);
+    sources.overrides.plugins_path = Some(PathBuf::from("/elsewhere"));
+    assert_eq!(plugins(&sources), [PathBuf::from("/elsewhere")]);
+}
