@@ -9,8 +9,6 @@ use crate::support::Chance;
 const MOST_HEADERS: usize = 100;
 const MOST_BYTES: usize = 64 * 1024;
 
-const PREDICT: &str = "/predictions/echo";
-
 /// A request that each port answers with 200.
 fn good(port: Port) -> &'static str {
     match port {
