@@ -88,10 +88,8 @@ fn every_key_that_sconce_knows_has_a_row() {
         .filter(|key| !key.starts_with("sconce_"))
         .collect();
     assert!(keys.len() > 20, "only {} keys were seen", keys.len());
-    let missing: Vec<_> = keys
-        .into_iter()
-        .filter(|key| !rows.iter().any(|row| row.what.contains(&format!("`{key}`"))))
-        .collect();
+    let missing: Vec<_> =
+        keys.into_iter().filter(|key| !rows.iter().any(|row| row.what.contains(&format!("`{key}`")))).collect();
     assert!(missing.is_empty(), "docs/torchserve-compatibility.md has no row for the keys {missing:?}");
 }
 

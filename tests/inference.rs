@@ -193,8 +193,9 @@ fn a_path_is_decoded_once_or_refused() {
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\r\nx-request-id: "), "{answer}");
         says(&answer, &["\"type\": \"BadRequestException\"", "The path is not well-formed"]);
     }
-    for path in ["/predictions", "/predictions//echo", "/explanations", "/v1/models", "/models/echo", "/models/echo/x"]
-    {
+    let message = server.inference("/predictions//echo", &Sent::body("x")).error(404, "ModelNotFoundException");
+    assert_eq!(message, "Model not found: ");
+    for path in ["/predictions", "/explanations", "/v1/models", "/models/echo", "/models/echo/x"] {
         server.inference(path, &Sent::body("x")).error(404, "ResourceNotFoundException");
     }
     server.still_serves();
@@ -348,4 +349,31 @@ fn a_fresh_start_is_not_tried_for_an_answer_that_has_begun() {
     assert!(broken.ends_with("3\r\none\r\n"), "{broken:?}");
     server.logged(&["broke off after its first piece", "took longer than 1s"]);
     assert_eq!(server.predict("streams", "end served").ok(), "served");
+}
+
+#[test]
+fn an_envelope_holds_many_inputs_and_their_outputs() {
+    let start = |envelope: &str| {
+        let archive = Archive::new("explains", "explains").config("describe:\n  labels: 10\n");
+        Setup::with_echo().plugin(&fixture("explains")).model(&archive).property("service_envelope", envelope).start()
+    };
+    let body = json!({"instances": [{"data": "one"}, "three", {"b64": "c2V2ZW4="}]}).to_string();
+    for (envelope, explained) in [("kserve", "explanations"), ("json", "predictions")] {
+        let server = start(envelope);
+        let answer = server.inference("/v1/models/explains:predict", &Sent::body(&body));
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let predicted = json!({"predictions": ["ONE", "THREE", "SEVEN"]});
+        assert_eq!(answer.ok(), format!("{predicted:#}"));
+        assert_eq!(server.send("explains", &Sent::body(&body)).json(), predicted);
+        let answer = server.inference("/v1/models/explains:explain", &Sent::body(&body));
+        assert_eq!(answer.json(), json!({explained: [{"letters": 3}, {"letters": 5}, {"letters": 5}]}));
+        let message = server.predict("explains", "one").error(400, "BadRequestException");
+        says(&message, &["service_envelope", "`instances`"]);
+        // One that can't be answered is the answer to all.
+        let bad = json!({"instances": ["one", {"b64": "/w=="}]}).to_string();
+        server.predict("explains", bad).error(400, "BadRequestException");
+        let described = server.send("explains", &Sent::body("x").header("describe", "True"));
+        assert_eq!(described.json(), json!({"labels": 10}));
+    }
+    assert_eq!(start("body").predict("explains", "as ever").ok(), "AS EVER");
 }

@@ -60,7 +60,10 @@ fn a_model_lives_from_register_to_unregister() {
     assert_eq!(workers(&server, "echo"), 2);
     assert_eq!(server.predict("echo", "two").ok(), "two");
 
+    says(&server.metrics().ok(), &["model_name=\"echo\"", "W-9000-echo_1.0"]);
     assert_eq!(status(&ask(&server, "DELETE", "/models/echo"), 200), "Model \"echo\" unregistered");
+    let metrics = server.metrics().ok();
+    assert!(!metrics.contains("\"echo\"") && !metrics.contains("echo_1.0"), "{metrics}");
     server.predict("echo", "three").error(404, "ModelNotFoundException");
     let gone = ask(&server, "DELETE", "/models/echo").error(404, "ModelNotFoundException");
     assert_eq!(gone, "Model not found: echo");

@@ -81,10 +81,20 @@ fn without_a_model_the_handler_gets_the_body_as_it_is() {
     }
     // TorchServe infers whatever the method is.
     assert_eq!(server.inference("/v2/models/echo/infer", &Sent::body("put").method("PUT")).ok(), "put");
-    let metrics = server.metrics().ok();
-    let counted =
-        |line: &&str| line.starts_with("ts_inference_requests_total{") && line.contains("model_name=\"teller\"");
-    assert!(metrics.lines().find(counted).unwrap().ends_with(" 4"), "{metrics}");
+    let counted = |version: &str| server.metric("ts_inference_requests_total", &["model_name=\"teller\"", version]);
+    assert_eq!([counted("model_version=\"default\""), counted("model_version=\"1.0\"")], [2, 2]);
+}
+
+#[test]
+fn explanations_are_the_handler_s() {
+    let server = Setup::with_echo().plugin(&fixture("explains")).model(&Archive::new("explains", "explains")).start();
+    for path in ["/v2/models/explains", "/v2/models/explains/versions/1.0"] {
+        assert_eq!(server.inference(&format!("{path}/infer"), &Sent::body("four")).ok(), "FOUR", "{path}");
+        let explained = server.inference(&format!("{path}/explain"), &Sent::body("four"));
+        assert_eq!(explained.json(), json!({"letters": 4}), "{path}");
+    }
+    // One that explains nothing says so in the protocol's form.
+    refused(&server.inference("/v2/models/echo/explain", &Sent::body("four")), 501);
 }
 
 #[test]
@@ -100,7 +110,6 @@ fn what_is_not_there_is_said_in_the_protocol_s_form() {
         (Sent::body(""), "/v2", 405, "method is not allowed"),
         (Sent::body(""), "/v2/health/ready", 405, "method is not allowed"),
         (Sent::body(""), "/v2/models/echo", 405, "method is not allowed"),
-        (Sent::get().method("OPTIONS"), "/v2/models/echo/infer", 405, "method is not allowed"),
     ] {
         says(&refused(&server.inference(path, &request), status), &[said]);
     }

@@ -239,6 +239,7 @@ fn broken_http_harms_nobody() {
     let server = Setup::with_echo().start();
     let answer = speak(&server, b"\x16\x03\x01 this is no HTTP\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer:?}");
+    says(&answer, &["\"type\": \"BadRequestException\"", "\"message\": \"Invalid HTTP message.\""]);
     // A client that goes in the middle of its body.
     let mut leaving = connect(&server);
     leaving.write_all(b"POST /predictions/echo HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\nonly this").unwrap();

@@ -30,6 +30,7 @@ fn with(server: &Server, kind: &str) -> Sent {
 fn refused(answer: &Answer) {
     assert_eq!(answer.error(400, "InvalidKeyException"), REFUSED);
     assert_eq!(answer.header("www-authenticate"), None);
+    assert_eq!(answer.header("connection"), Some("close"));
     assert!(answer.header("x-request-id").is_some());
 }
 

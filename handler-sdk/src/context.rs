@@ -22,6 +22,7 @@ use crate::abi::NO_MODEL;
 use crate::abi::glue::lend;
 use crate::abi::raw::RawCall;
 use crate::abi::raw::RawMetric;
+use crate::abi::raw::RawPair;
 use crate::abi::raw::RawStatus;
 
 /// What a handler knows of its place, and what the host does for it.
@@ -183,14 +184,34 @@ impl Context {
     /// Gives one value to the server's metrics, under the model's name and version.
     ///
     /// `unit` is free text, as `ms` or `count`; the name is what the dashboards see.
+    /// Where the operator has a `metrics.yaml`, it says which names are recorded, and under which labels.
     pub fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str) {
+        self.metric_with(kind, name, value, unit, &[]);
+    }
+
+    /// The same, under labels of the handler's own besides: TorchServe's dimensions.
+    ///
+    /// A metric has the same labels each time, and each combination of values is a series that the server keeps: take a class, never a request's id.
+    ///
+    /// ```
+    /// # use handler_sdk::prelude::*;
+    /// # use handler_sdk::MetricKind;
+    /// # fn count(context: &Context) {
+    /// context.metric_with(MetricKind::Counter, "Digits", 1.0, "count", &[("digit", "7")]);
+    /// # }
+    /// ```
+    pub fn metric_with(&self, kind: MetricKind, name: &str, value: f64, unit: &str, labels: &[(&str, &str)]) {
         if let Some(call) = self.call.get() {
+            let labels: Vec<RawPair<'_>> = labels
+                .iter()
+                .map(|(label, value)| RawPair { name: RStr::from_str(label), value: RStr::from_str(value) })
+                .collect();
             let raw = RawMetric {
                 kind: kind as u8,
                 value,
                 name: RStr::from_str(name),
                 unit: RStr::from_str(unit),
-                labels: RSlice::EMPTY,
+                labels: RSlice::from_slice(&labels),
             };
             call.host.metric()(call.state, &raw);
         }

@@ -1,14 +1,18 @@
 //! The trait that authors write.
 
+use std::time::Instant;
+
 use serde_json::Value as Json;
 
 use crate::Batch;
 use crate::Context;
 use crate::Error;
+use crate::MetricKind;
 use crate::Request;
 use crate::Response;
 use crate::Result;
 use crate::Value;
+use crate::abi::STAGE_METRICS;
 
 /// Answers requests: TorchServe's `BaseHandler`, with the same steps.
 ///
@@ -208,10 +212,13 @@ pub trait Handler: Default + 'static {
 }
 
 fn three_steps<H: Handler>(handler: &H, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
+    let [preprocess, inference, postprocess] = STAGE_METRICS;
+    let prepared: Vec<Result<Value>> =
+        timed(preprocess, context, || batch.iter().map(|request| handler.preprocess(request, context)).collect());
     let mut failed = Vec::new();
     let mut inputs = Vec::new();
-    for request in batch {
-        match handler.preprocess(request, context) {
+    for input in prepared {
+        match input {
             Ok(input) => {
                 inputs.push(input);
                 failed.push(None);
@@ -220,22 +227,30 @@ fn three_steps<H: Handler>(handler: &H, batch: &Batch, context: &Context) -> Res
         }
     }
     let count = inputs.len();
-    let outputs = if inputs.is_empty() { Vec::new() } else { handler.inference(inputs, context)? };
+    let outputs = match count {
+        0 => Vec::new(),
+        _ => timed(inference, context, || handler.inference(inputs, context))?,
+    };
     if outputs.len() != count {
         return Err(Error::new(format!("inference gave {} outputs for {count} inputs", outputs.len())));
     }
     let mut outputs = outputs.into_iter();
-    Ok(failed
-        .into_iter()
-        .zip(batch)
-        .map(|(failed, request)| match failed {
-            Some(error) => error.into(),
-            // The count was compared above, so there is one for each that didn't fail.
-            None => outputs
-                .next()
-                .ok_or_else(|| Error::new("an output is missing"))
-                .and_then(|output| handler.postprocess(output, request, context))
-                .into(),
-        })
-        .collect())
+    let answer = |(failed, request): (Option<Error>, _)| match failed {
+        Some(error) => error.into(),
+        // The count was compared above, so there is one for each that didn't fail.
+        None => outputs
+            .next()
+            .ok_or_else(|| Error::new("an output is missing"))
+            .and_then(|output| handler.postprocess(output, request, context))
+            .into(),
+    };
+    Ok(timed(postprocess, context, || failed.into_iter().zip(batch).map(answer).collect()))
+}
+
+/// Runs one step for a batch, and tells the host what it took.
+fn timed<T>(name: &str, context: &Context, step: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let made = step();
+    context.metric(MetricKind::Gauge, name, began.elapsed().as_secs_f64() * 1e3, "ms");
+    made
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -30,11 +31,13 @@ use crate::http::Apis;
 use crate::http::BodyLimits;
 use crate::http::Tokens;
 use crate::metrics::Metrics;
+use crate::metrics::SystemMetrics;
 use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::plugin::Canary;
 use crate::plugin::Catalogue;
 use crate::plugin::LibraryStore;
+use crate::plugin::own_thread;
 use crate::reload::Listing;
 use crate::reload::Places;
 use crate::reload::Reloader;
@@ -107,7 +110,7 @@ impl App {
             // The file behind this name is this very program, even where another has been put in its place meanwhile.
             Canary::new(PathBuf::from("/proc/self/exe")),
             LibraryStore::new(work_dir.path())?,
-            Metrics::new()?,
+            Metrics::new(&config.metrics)?,
             &config,
             work_dir.path(),
         );
@@ -132,6 +135,7 @@ impl App {
         let servers: Vec<_> = ports.into_iter().map(|port| self.serve(port, tokens.as_ref(), end.clone())).collect();
         self.on_a_thread("load", move |registry| registry.load_all(&endpoints))?;
         self.on_a_thread("watchdog", Registry::watch)?;
+        let _measuring = self.measure_the_machine()?;
         let reloader = watching.map(|watching| watching.start(&self.registry)).transpose()?;
         tell(Progress::Started);
         let name = signals.next().await;
@@ -176,6 +180,18 @@ impl App {
         let places = Places::of(&self.config)?;
         let before = Listing::take(&places);
         Ok(Some(Watching { config, places, before }))
+    }
+
+    /// Looks at the machine until what this gives is dropped; `None` where the operator wants none of it.
+    fn measure_the_machine(&self) -> anyhow::Result<Option<mpsc::Sender<()>>> {
+        let Some(interval) = self.config.metrics.system_interval else { return Ok(None) };
+        let system = SystemMetrics::new(self.registry.metrics())?;
+        let (measuring, end) = mpsc::channel();
+        std::thread::Builder::new().name("machine".to_owned()).spawn(move || {
+            own_thread();
+            system.watch(interval, &end);
+        })?;
+        Ok(Some(measuring))
     }
 
     /// Opens the archives, to be loaded next; one that fails is told, and doesn't keep the others.
@@ -257,6 +273,7 @@ impl App {
             registry: Arc::clone(&self.registry),
             model_api: self.config.access.enable_model_api,
             body_limits: BodyLimits { size: self.config.max_request_size, silence: self.config.requests.slow_client },
+            envelope: self.config.requests.envelope,
             tokens: tokens.map(Tokens::ring),
         };
         let head_time = self.config.requests.slow_client;

@@ -95,6 +95,13 @@ impl Setup {
         self
     }
 
+    /// A file beside `config.properties`; gives its path.
+    pub(crate) fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     /// Clients need a token.
     pub(crate) fn with_tokens(self) -> Self {
         self.property("disable_token_authorization", "false")
@@ -187,7 +194,7 @@ impl Setup {
         fs::write(folder.join("config.properties"), &self.properties).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TS_") || name == "SCONCE_LOG" {
+            if name.to_string_lossy().starts_with("TS_") || name == "SCONCE_LOG" || name == "METRICS_LOCATION" {
                 command.env_remove(name);
             }
         }
@@ -238,7 +245,11 @@ impl Server {
 
     /// The text of the metrics.
     pub(crate) fn metrics(&self) -> Answer {
-        Sent::get().try_send(&self.agent, &format!("{}/metrics", self.metrics)).unwrap()
+        self.metrics_api("/metrics", &Sent::get())
+    }
+
+    pub(crate) fn metrics_api(&self, path: &str, request: &Sent) -> Answer {
+        request.try_send(&self.agent, &format!("{}{path}", self.metrics)).unwrap()
     }
 
     /// What the management API says of a model's default version.

@@ -40,7 +40,7 @@ pub trait HostServices {
     fn log(&self, level: Level, message: &str);
 
     /// One value for the metrics.
-    fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str);
+    fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str, labels: &[(&str, &str)]);
 
     /// Calls a method of the model and walks through its value; the error is text for the handler.
     fn forward(
@@ -167,7 +167,7 @@ impl Drop for Instance {
         struct Silence;
         impl HostServices for Silence {
             fn log(&self, _: Level, _: &str) {}
-            fn metric(&self, _: MetricKind, _: &str, _: f64, _: &str) {}
+            fn metric(&self, _: MetricKind, _: &str, _: f64, _: &str, _: &[(&str, &str)]) {}
             fn forward(
                 &self,
                 _: &str,
@@ -250,7 +250,8 @@ extern "C" fn host_log(state: RawCallState, level: u8, message: RStr<'_>) {
 extern "C" fn host_metric(state: RawCallState, metric: &RawMetric<'_>) {
     CallState::serve(state, (), |state| {
         if let Some(kind) = MetricKind::from_code(metric.kind) {
-            state.services.metric(kind, metric.name.as_str(), metric.value, metric.unit.as_str());
+            let labels: Vec<_> = metric.labels.iter().map(|pair| (pair.name.as_str(), pair.value.as_str())).collect();
+            state.services.metric(kind, metric.name.as_str(), metric.value, metric.unit.as_str(), &labels);
         }
     });
 }

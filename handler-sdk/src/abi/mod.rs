@@ -31,5 +31,8 @@ pub const ABI_VERSION: (u32, u32) = (1, 0);
 /// The version of the SDK, as plugins name it in their notes.
 pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Under these names a handler's three steps tell what each took for a batch, in milliseconds; TorchServe's own, in the order of the steps.
+pub const STAGE_METRICS: [&str; 3] = ["ts_handler_preprocess", "ts_handler_inference", "ts_handler_postprocess"];
+
 /// What an error says where a handler asked for a model that its archive doesn't have.
 pub const NO_MODEL: &str = "holds no model";

@@ -116,7 +116,7 @@ struct Bare;
 
 impl HostServices for Bare {
     fn log(&self, _: Level, _: &str) {}
-    fn metric(&self, _: MetricKind, _: &str, _: f64, _: &str) {}
+    fn metric(&self, _: MetricKind, _: &str, _: f64, _: &str, _: &[(&str, &str)]) {}
     fn forward(&self, _: &str, _: &[RawEvent<'_>], _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
         Err("no model".to_owned())
     }

@@ -47,6 +47,7 @@ use crate::ModelKind;
 use crate::Result;
 use crate::Tensor;
 use crate::Value;
+use crate::abi::STAGE_METRICS;
 use crate::abi::instance::CallError;
 use crate::abi::instance::Clients;
 use crate::abi::instance::HostServices;
@@ -60,6 +61,22 @@ use crate::context::ContextInfo;
 use crate::export::private::export;
 
 pub use request::Request;
+
+/// One value that a handler has given to the metrics.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Metric {
+    /// What kind of number it is.
+    pub kind: MetricKind,
+    /// As the dashboards see it.
+    pub name: String,
+    /// The value as it was given.
+    pub value: f64,
+    /// Free text, as `ms` or `count`.
+    pub unit: String,
+    /// Those of [`Context::metric_with`](crate::Context::metric_with), in its order.
+    pub labels: Vec<(String, String)>,
+}
 
 type Forward = Box<dyn Fn(&[Value]) -> Result<Value>>;
 
@@ -92,7 +109,7 @@ struct Services {
     model: Option<Forward>,
     weights: Vec<(String, Tensor)>,
     log: RefCell<Vec<(Level, String)>>,
-    metrics: RefCell<Vec<(MetricKind, String, f64)>>,
+    metrics: RefCell<Vec<Metric>>,
 }
 
 // === impl Host ===
@@ -284,6 +301,11 @@ impl Running {
 
     /// The metrics that the handler has given so far, as `(kind, name, value)`.
     pub fn metrics(&self) -> Vec<(MetricKind, String, f64)> {
+        self.labelled_metrics().into_iter().map(|metric| (metric.kind, metric.name, metric.value)).collect()
+    }
+
+    /// The same with units and labels.
+    pub fn labelled_metrics(&self) -> Vec<Metric> {
         self.services.metrics.borrow().clone()
     }
 }
@@ -317,8 +339,13 @@ impl HostServices for Services {
         self.log.borrow_mut().push((level, message.to_owned()));
     }
 
-    fn metric(&self, kind: MetricKind, name: &str, value: f64, _unit: &str) {
-        self.metrics.borrow_mut().push((kind, name.to_owned(), value));
+    fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str, labels: &[(&str, &str)]) {
+        // The SDK gives these itself, and their values are no test's.
+        if STAGE_METRICS.contains(&name) {
+            return;
+        }
+        let labels = labels.iter().map(|&(label, value)| (label.to_owned(), value.to_owned())).collect();
+        self.metrics.borrow_mut().push(Metric { kind, name: name.to_owned(), value, unit: unit.to_owned(), labels });
     }
 
     fn forward(

@@ -18,7 +18,7 @@ handler!(Talks {
         context.log(Level::Error, "");
         context.metric(MetricKind::Counter, "requests", batch.len() as f64, "count");
         context.metric(MetricKind::Gauge, "temperature", -3.5, "°C");
-        context.metric(MetricKind::Histogram, "latency", 0.25, "ms");
+        context.metric_with(MetricKind::Histogram, "latency", 0.25, "ms", &[("stage", "decode"), ("größe", "")]);
         Ok(batch.iter().map(|_| Response::text("")).collect())
     }
 });
@@ -35,6 +35,10 @@ fn log_and_metrics_arrive_in_order() {
         (MetricKind::Histogram, "latency", 0.25),
     ];
     assert_eq!(handler.metrics(), values.map(|(kind, name, value)| (kind, name.to_owned(), value)));
+    let labelled: Vec<_> = handler.labelled_metrics().into_iter().map(|metric| (metric.unit, metric.labels)).collect();
+    let labels = [("stage", "decode"), ("größe", "")].map(|(label, value)| (label.to_owned(), value.to_owned()));
+    let owned = |unit: &str, labels: &[(String, String)]| (unit.to_owned(), labels.to_vec());
+    assert_eq!(labelled, [owned("count", &[]), owned("°C", &[]), owned("ms", &labels)]);
 }
 
 handler!(Fails {

@@ -124,6 +124,7 @@ impl DevArgs {
             environment: environment(),
             ts_config: self.server.ts_config.clone(),
             current_dir: std::env::current_dir().ok(),
+            program_dir: None,
             overrides: self.server.overrides(Overrides {
                 model_store: Some(project.store()),
                 plugins_path: Some(project.plugins()),

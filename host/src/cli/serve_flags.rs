@@ -20,7 +20,7 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "MODEL", num_args = 1.., value_delimiter = ',')]
     models: Vec<String>,
 
-    /// Where handlers are looked up by name: a folder with .so files, or one such file.
+    /// Where handlers are looked up by name: a folder with .so files, or one such file. The default is the folder plugins beside the program, or the program's own.
     #[arg(long, visible_alias = "ppath", value_name = "FOLDER")]
     plugins_path: Option<PathBuf>,
 
@@ -82,6 +82,8 @@ impl ServeFlags {
             }),
             ts_config: self.server.ts_config.clone(),
             current_dir: std::env::current_dir().ok(),
+            // Where the program itself lies, whatever links lead there.
+            program_dir: std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned())),
         }
     }
 

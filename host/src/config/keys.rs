@@ -11,6 +11,7 @@ pub(super) enum Treatment {
 
 use super::access;
 use super::autoscale;
+use super::metrics;
 use super::requests;
 use super::swap;
 use Treatment::Honoured;
@@ -29,7 +30,7 @@ const GRPC: &str = "gRPC is not supported yet; the HTTP APIs answer";
 const TLS: &str = "TLS is not supported yet; put a proxy that ends it in front";
 const CORS: &str = "CORS headers are not supported yet; let a proxy in front add them";
 const WORKFLOWS: &str = "workflows are not supported; TorchServe, too, refuses to register any";
-const METRICS: &str = "it is not supported yet";
+const COLLECTOR: &str = "the server looks at the machine itself; disable_system_metrics=true keeps it from that";
 const SEQUENCES: &str = "batching by sequence is not supported yet";
 
 /// The folder for private copies of libraries and archives; TorchServe has no key that begins with `sconce_`.
@@ -64,6 +65,12 @@ const KEYS: &[(&str, Treatment)] = &[
     (access::NO_TOKENS, Honoured),
     (access::EXPIRATION, Honoured),
     (access::MODEL_API, Honoured),
+    (metrics::MODE, Honoured),
+    (metrics::DEFINITIONS, Honoured),
+    (metrics::AUTO_DETECT, Honoured),
+    (metrics::NO_SYSTEM, Honoured),
+    told(metrics::SYSTEM_COMMAND, "", COLLECTOR),
+    (metrics::SYSTEM_INTERVAL, Honoured),
     (WORK_DIR, Honoured),
     (swap::WATCH, Honoured),
     (swap::SETTLE, Honoured),
@@ -82,12 +89,6 @@ const KEYS: &[(&str, Treatment)] = &[
     told("grpc_management_max_connection_age_grace_ms", "", GRPC),
     told("enable_grpc_ssl", "false", GRPC),
     told("workflow_store", "", WORKFLOWS),
-    told("metrics_mode", "prometheus", METRICS),
-    told("metrics_config", "", METRICS),
-    told("model_metrics_auto_detect", "false", METRICS),
-    told("disable_system_metrics", "", METRICS),
-    told("system_metrics_cmd", "", METRICS),
-    told("metric_time_interval", "", METRICS),
     told("cors_allowed_origin", "", CORS),
     told("cors_allowed_methods", "", CORS),
     told("cors_allowed_headers", "", CORS),
@@ -128,8 +129,8 @@ const NOT_FROM_ENVIRONMENT: &[&str] = &[
     "plugins_path",
     "enable_envvars_config",
     access::ENV_ALLOWED_URLS,
-    "system_metrics_cmd",
-    "metric_time_interval",
+    metrics::SYSTEM_COMMAND,
+    metrics::SYSTEM_INTERVAL,
     "use_native_io",
     "io_ratio",
     "vmargs",

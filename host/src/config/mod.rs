@@ -6,6 +6,7 @@ pub mod access;
 pub mod address;
 pub mod autoscale;
 pub mod error;
+pub mod metrics;
 pub mod models;
 
 mod keys;
@@ -29,6 +30,8 @@ pub use address::Address;
 pub use autoscale::AutoscaleConfig;
 pub use error::ConfigError;
 pub use error::Origin;
+pub use metrics::MetricsConfig;
+pub use metrics::MetricsMode;
 pub use models::ModelDefaults;
 pub use report::Explained;
 pub use report::Setting;

@@ -21,6 +21,9 @@ pub struct ModelDefaults {
     pub runtime_type: Option<String>,
 }
 
+/// What a manifest may name, too.
+const RUNTIMES: [&str; 3] = ["python", "python3", "LSP"];
+
 /// Keys that snapshots hold and that mean nothing here.
 const UNUSED: &[&str] = &["defaultVersion", "marName", "parallelLevel", "parallelType"];
 
@@ -59,7 +62,11 @@ fn read(keys: &Map<String, Value>, place: &str, warnings: &mut Vec<String>) -> M
             "responseTimeout" => defaults.response_timeout = seconds,
             "startupTimeout" => defaults.startup_timeout = seconds,
             "runtimeType" => {
-                defaults.runtime_type = value.as_str().map(str::to_owned);
+                defaults.runtime_type = value.as_str().filter(|name| RUNTIMES.contains(name)).map(str::to_owned);
+                if defaults.runtime_type.is_none() {
+                    let allowed = RUNTIMES.join(", ");
+                    warnings.push(format!("{place}: {key} = {value} is ignored; it must be one of {allowed}"));
+                }
                 continue;
             }
             unused if UNUSED.contains(&unused) => continue,

@@ -9,6 +9,7 @@ use crate::config::autoscale;
 use crate::config::error::Origin;
 use crate::config::keys;
 use crate::config::keys::Treatment;
+use crate::config::metrics;
 use crate::config::requests;
 use crate::config::server::ServerConfig;
 use crate::config::settings::Settings;
@@ -77,7 +78,7 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         Unload::Unmap => "unmap",
     };
     let load: Vec<String> = config.load_models.iter().map(|item| without_secrets(item)).collect();
-    let (tokens, requests) = (config.access.tokens.as_ref(), &config.requests);
+    let (tokens, requests, measured) = (config.access.tokens.as_ref(), &config.requests, &config.metrics);
     vec![
         ("inference_address", config.inference_address.to_string()),
         ("management_address", config.management_address.to_string()),
@@ -106,6 +107,11 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         (requests::ENVELOPE, requests.envelope.to_string()),
         (requests::DECODE, requests.decode_input.to_string()),
         (requests::LIMIT_PIXELS, requests.limit_image_pixels.to_string()),
+        (metrics::MODE, measured.mode.as_str().to_owned()),
+        (metrics::DEFINITIONS, path(&measured.definitions).unwrap_or_default()),
+        (metrics::AUTO_DETECT, measured.auto_detect.to_string()),
+        (metrics::NO_SYSTEM, measured.system_interval.is_none().to_string()),
+        (metrics::SYSTEM_INTERVAL, measured.system_interval.map_or(String::new(), seconds)),
         (requests::SLOW_CLIENT, millis(requests.slow_client)),
         (keys::WORK_DIR, path(&config.work_dir).unwrap_or_default()),
         (swap::WATCH, watch.is_some().to_string()),
@@ -151,7 +157,7 @@ mod tests {
         let variable = ("TS_JOB_QUEUE_SIZE".to_owned(), "7".to_owned());
         let overrides = Overrides { model_store: Some(PathBuf::from("/flag")), ..Overrides::default() };
         let environment = BTreeMap::from([variable]);
-        let sources = ConfigSources { ts_config: Some(file), environment, overrides, current_dir: None };
+        let sources = ConfigSources { ts_config: Some(file), environment, overrides, ..ConfigSources::default() };
         ServerConfig::explain(&sources).unwrap()
     }
 

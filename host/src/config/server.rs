@@ -8,6 +8,7 @@ use crate::config::address::Address;
 use crate::config::autoscale::AutoscaleConfig;
 use crate::config::error::ConfigError;
 use crate::config::keys;
+use crate::config::metrics::MetricsConfig;
 use crate::config::models;
 use crate::config::models::Models;
 use crate::config::report;
@@ -58,6 +59,7 @@ pub struct ServerConfig {
     pub requests: RequestConfig,
     pub swap: SwapConfig,
     pub autoscale: AutoscaleConfig,
+    pub metrics: MetricsConfig,
 }
 
 // === impl ServerConfig ===
@@ -88,6 +90,7 @@ impl Default for ServerConfig {
             requests: RequestConfig::default(),
             swap: SwapConfig::default(),
             autoscale: AutoscaleConfig::default(),
+            metrics: MetricsConfig::default(),
         }
     }
 }
@@ -103,7 +106,12 @@ impl ServerConfig {
     /// The same, and where each value comes from.
     pub fn explain(sources: &ConfigSources) -> Result<Explained, ConfigError> {
         let Gathered { file, settings, mut warnings } = sources.gather()?;
-        let config = Self { file, ..Self::from_settings(&settings, &mut warnings)? };
+        let config = Self::from_settings(&settings, &mut warnings)?;
+        let metrics = config.metrics.clone().located(&sources.environment);
+        let mut config = Self { file, metrics, ..config };
+        if config.plugins_path.is_empty() {
+            config.plugins_path.extend(sources.own_plugins());
+        }
         let settings = report::shown(&config, &settings);
         Ok(Explained { config, settings, warnings })
     }
@@ -147,6 +155,7 @@ impl ServerConfig {
             requests: RequestConfig::from_settings(settings)?,
             swap: SwapConfig::from_settings(settings)?,
             autoscale: AutoscaleConfig::from_settings(settings)?,
+            metrics: MetricsConfig::from_settings(settings)?,
         })
     }
 }

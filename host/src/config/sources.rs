@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 
 use crate::config::access;
@@ -26,6 +27,8 @@ pub struct ConfigSources {
     pub ts_config: Option<PathBuf>,
     /// Where a `config.properties` is looked for if neither names a file.
     pub current_dir: Option<PathBuf>,
+    /// The folder of the program, where plugins are looked for if nothing says where they are.
+    pub program_dir: Option<PathBuf>,
     pub overrides: Overrides,
 }
 
@@ -96,6 +99,17 @@ impl ConfigSources {
         Ok(Gathered { file: file.map(|(path, _)| path), settings, warnings })
     }
 
+    /// Where plugins lie that came with the program: in `plugins` beside it, or, as in cargo's target folder, just beside it.
+    pub(super) fn own_plugins(&self) -> Option<PathBuf> {
+        let folder = self.program_dir.as_ref()?;
+        let plugins = folder.join("plugins");
+        if plugins.is_dir() {
+            return Some(plugins);
+        }
+        let mut entries = fs::read_dir(folder).ok()?.flatten();
+        entries.any(|entry| is_library(&entry.path())).then(|| folder.clone())
+    }
+
     /// Finds and reads the file. One that was asked for must be there; `config.properties`
     /// in the current folder may be missing.
     fn read_file(&self) -> Result<Option<(PathBuf, Vec<u8>)>, ConfigError> {
@@ -114,6 +128,11 @@ impl ConfigSources {
             }
         }
     }
+}
+
+fn is_library(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("lib") && name.ends_with(".so")
 }
 
 // === impl Overrides ===

@@ -167,6 +167,7 @@ fn what_has_no_effect_is_told() {
         ("load_models=a.mar\nmodel_snapshot={\"models\":{}}", "load_models gives way to model_snapshot"),
         ("job_queue_size=1\njob_queue_size=2", "line 2: job_queue_size was set before"),
         ("models={\"m\":{\"1\":{\"batchSize\":0}}}", "m 1: batchSize = 0 is ignored"),
+        ("models={\"m\":{\"1\":{\"runtimeType\":\"java\"}}}", "runtimeType = \"java\" is ignored"),
         ("models={\"m\":{\"1\":{\"batchsize\":1}}}", "the key batchsize is unknown"),
     ] {
         let (_, warnings) = load(line).unwrap();
@@ -225,4 +226,19 @@ fn a_snapshot_says_what_to_load_and_how() {
     let (_folder, mut sources) = sources(kserve);
     sources.overrides.models = vec!["n.mar".to_owned()];
     assert_eq!(ServerConfig::load(&sources).unwrap().0.load_models, ["n.mar"]);
+}
+
+#[test]
+fn plugins_beside_the_program_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let program_dir = Some(folder.path().to_owned());
+    let mut sources = ConfigSources { program_dir, ..ConfigSources::default() };
+    let plugins = |sources: &ConfigSources| ServerConfig::load(sources).unwrap().0.plugins_path;
+    assert_eq!(plugins(&sources), Vec::<PathBuf>::new());
+    fs::write(folder.path().join("libecho.so"), "").unwrap();
+    assert_eq!(plugins(&sources), [folder.path()]);
+    fs::create_dir(folder.path().join("plugins")).unwrap();
+    assert_eq!(plugins(&sources), [folder.path().join("plugins")]);
+    sources.overrides.plugins_path = Some(PathBuf::from("/elsewhere"));
+    assert_eq!(plugins(&sources), [PathBuf::from("/elsewhere")]);
 }

@@ -157,10 +157,8 @@ fn put(fields: &mut Vec<Field>, field: Field) -> Result<(), ApiError> {
 impl IntoResponse for BadBody {
     fn into_response(self) -> Response {
         match self {
-            // The rest of the body is not read, so the connection can't be used again.
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, [(header::CONNECTION, "close")]).into_response(),
-            Self::TooSlow(error) => ([(header::CONNECTION, "close")], error).into_response(),
-            Self::Other(error) => error.into_response(),
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+            Self::TooSlow(error) | Self::Other(error) => error.into_response(),
         }
     }
 }

@@ -23,6 +23,8 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::error::ApiError;
+use super::introduced::Introduced;
+use super::introduced::Understood;
 use super::path;
 use super::reply;
 
@@ -75,8 +77,13 @@ fn connection(
     // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.
     let _ = stream.set_nodelay(true);
     async move {
-        let service = service_fn(move |request| answer(router.clone(), request));
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let understood = Understood::default();
+        let io = Introduced::new(TokioIo::new(stream), understood.clone());
+        let service = service_fn(move |request| {
+            understood.set();
+            answer(router.clone(), request)
+        });
+        let mut connection = pin!(builder.serve_connection(io, service));
         // How a client leaves is its own affair.
         tokio::select! {
             _ = connection.as_mut() => return,
@@ -163,10 +170,38 @@ mod tests {
         };
         // What TorchServe takes, and more.
         assert!(speak(address, with(4096, 8192)).await.ends_with("answered"));
-        assert!(speak(address, with(10, HEAD_SIZE)).await.starts_with("HTTP/1.1 431 "));
+        refused(&speak(address, with(10, HEAD_SIZE)).await);
         let many: Vec<_> = (0..1000).map(|number| format!("x-{number}: v\r\n")).collect();
         let flood = format!("GET /x HTTP/1.1\r\nhost: h\r\n{}\r\n", many.concat());
-        assert!(speak(address, vec![flood]).await.starts_with("HTTP/1.1 431 "));
+        refused(&speak(address, vec![flood]).await);
+    }
+
+    /// One error in our form, and nothing else.
+    #[track_caller]
+    fn refused(answer: &str) {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        for header in ["connection: close", "content-type: application/json", "x-request-id: ", "pragma: no-cache"] {
+            assert!(head.contains(&format!("\r\n{header}")), "{answer}");
+        }
+        assert_eq!(head.matches("content-length").count(), 1, "{answer}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+        let expected =
+            "{\n  \"code\": 400,\n  \"type\": \"BadRequestException\",\n  \"message\": \"Invalid HTTP message.\"\n}\n";
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_is_told_so() {
+        let (address, _end, _served) = start(Limits { head_time: PATIENCE, head_size: HEAD_SIZE }).await;
+        for words in ["\u{16}\u{3}\u{1} this is no HTTP\r\n\r\n", "GET\r\n\r\n", "GET /x HTTP/1.1\r\nno header\r\n\r\n"]
+        {
+            refused(&speak(address, vec![words.to_owned()]).await);
+        }
+        // Behind a request that was answered, nothing is mixed into the answer.
+        let then = "GET /x HTTP/1.1\r\nhost: h\r\n\r\nthis is no HTTP\r\n\r\n";
+        let answers = speak(address, vec![then.to_owned()]).await;
+        assert!(answers.starts_with("HTTP/1.1 200 ") && answers.contains("answeredHTTP/1.1 400 "), "{answers}");
     }
 
     #[tokio::test]

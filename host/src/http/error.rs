@@ -7,6 +7,7 @@ use axum::http::Response;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::reply;
 use crate::serving::ArchiveFault;
@@ -26,12 +27,16 @@ pub(super) struct ApiError {
     message: String,
 }
 
-#[derive(Serialize)]
-struct Form<'a> {
+/// The form in which clients read it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct Form {
+    /// The status of the answer.
     code: u16,
+    /// TorchServe's name for what went wrong.
     #[serde(rename = "type")]
-    kind: &'a str,
-    message: &'a str,
+    kind: &'static str,
+    message: String,
 }
 
 const BAD_REQUEST: &str = "BadRequestException";
@@ -175,7 +180,7 @@ impl From<LookupError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
-        let form = Form { code: self.status.as_u16(), kind: self.kind, message: &self.message };
+        let form = Form { code: self.status.as_u16(), kind: self.kind, message: self.message };
         reply::json(self.status, &form)
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
@@ -12,16 +11,19 @@ use axum::extract::rejection::PathRejection;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use axum::routing::get;
-use axum::routing::post;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::Api;
+use super::document::Routes;
+use super::document::also_at;
 use super::error::ApiError;
+use super::error::Form;
 use super::management::Target;
 use super::reply;
 use crate::ids::Digest;
@@ -34,15 +36,16 @@ use crate::serving::SwapError;
 use crate::serving::Swapped;
 
 /// The answer to a reload or a rollback.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SwapReply {
     /// `swapped`, or `unchanged` where what was asked for serves already.
     status: &'static str,
+    /// The generation that now serves; only its number where nothing changed.
     generation: Value,
 }
 
 /// One generation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct GenerationDescription {
     generation: u64,
@@ -51,29 +54,37 @@ struct GenerationDescription {
     trigger: &'static str,
     began: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     published: Option<String>,
     /// Why it was refused, or rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<String>,
     requests: u64,
     /// Of each step, in the order they were taken.
+    #[schema(value_type = HashMap<String, f64>)]
     milliseconds: Map<String, Value>,
     /// The digest of the archive's content.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     package: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     library: Option<LibraryDescription>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     model: Option<ModelDescription>,
     /// What stayed of a retired one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     loaded: Option<LoadedDescription>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct LibraryDescription {
     path: String,
+    #[schema(value_type = String)]
     digest: Digest,
     handler: String,
     sdk: String,
@@ -81,19 +92,22 @@ struct LibraryDescription {
     rustc: String,
     target: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     libtorch: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ModelDescription {
     file: String,
+    #[schema(value_type = String)]
     digest: Digest,
     device: String,
     tensors: usize,
     bytes: u64,
     /// Of the first weight: while it stays the same, the weights have not moved.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     address: Option<String>,
     /// Whether it was in memory before this generation.
     was_resident: bool,
@@ -101,27 +115,46 @@ struct ModelDescription {
     was_changed: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct LoadedDescription {
     mapped_bytes: u64,
     text: String,
 }
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/models/{model}/reload", post(reload))
-        .route("/models/{model}/{version}/reload", post(reload))
-        .route("/models/{model}/rollback", post(roll_back))
-        .route("/models/{model}/{version}/rollback", post(roll_back))
-        .route("/models/{model}/generations", get(list))
-        .route("/models/{model}/{version}/generations", get(list))
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .routes(also_at(routes!(reload), &["/models/{model_name}/{model_version}/reload"]))
+        .routes(also_at(routes!(roll_back), &["/models/{model_name}/{model_version}/rollback"]))
+        .routes(also_at(routes!(list), &["/models/{model_name}/{model_version}/generations"]))
 }
 
+/// Swaps a model's handler for the one that its archive or the plugins now have, losing no request.
+#[utoipa::path(
+    post,
+    path = "/models/{model_name}/reload",
+    operation_id = "reload",
+    responses(
+        (status = 200, description = "The new generation serves, or there was nothing new.", body = SwapReply),
+        (status = 409, description = "The new generation was refused, and the old one goes on.", body = Form),
+        (status = 500, description = "The swap failed.", body = Form),
+    )
+)]
 async fn reload(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
     swap(api, target, Registry::reload).await
 }
 
+/// Swaps a model's handler for the one before, losing no request.
+#[utoipa::path(
+    post,
+    path = "/models/{model_name}/rollback",
+    operation_id = "rollBack",
+    responses(
+        (status = 200, description = "The handler before serves again.", body = SwapReply),
+        (status = 409, description = "There was none before, or it was refused; the present one goes on.", body = Form),
+        (status = 500, description = "The swap failed.", body = Form),
+    )
+)]
 async fn roll_back(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
     swap(api, target, Registry::roll_back).await
 }
@@ -151,6 +184,13 @@ async fn swap(
     }
 }
 
+/// Lists what became of each generation of a model.
+#[utoipa::path(
+    get,
+    path = "/models/{model_name}/generations",
+    operation_id = "listGenerations",
+    responses((status = 200, description = "The generations.", body = Vec<GenerationDescription>))
+)]
 async fn list(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
     let target = match target {
         Ok(Path(target)) => target,

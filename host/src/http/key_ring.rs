@@ -44,6 +44,19 @@ pub(super) enum Kind {
     Api,
 }
 
+// === impl Kind ===
+
+impl Kind {
+    /// As the key file has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Management => "management",
+            Self::Inference => "inference",
+            Self::Api => "API",
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Keys {
     management: Token,

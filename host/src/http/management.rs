@@ -1,6 +1,5 @@
 //! What is served, and how: list and describe.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
@@ -9,33 +8,58 @@ use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::path::ParameterIn;
+use utoipa_axum::routes;
 
 use super::Api;
+use super::document::Kind;
+use super::document::Routes;
+use super::document::View;
+use super::document::also_at;
+use super::document::describing_its_model;
+use super::document::query;
 use super::error::ApiError;
+use super::error::Form;
 use super::parameters::Parameters;
 use super::reply;
 use super::types::Description;
 use super::types::ListedModel;
 use super::types::ModelList;
+use crate::metrics::resident_memory;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Target {
+    #[serde(rename = "model_name")]
     pub(super) model: String,
+    #[serde(rename = "model_version")]
     pub(super) version: Option<String>,
 }
+
+/// Which part of the list is wanted.
+struct Paging;
+
+/// How closely a model is described.
+struct Depth;
 
 /// The most models of one page, and how many there are where a client doesn't say.
 const PAGE: usize = 100;
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/models", get(list))
-        .route("/models/{model}", get(describe))
-        .route("/models/{model}/{version}", get(describe))
+pub(super) fn routes() -> Routes {
+    let describe = also_at(routes!(describe), &["/models/{model_name}/{model_version}"]);
+    Routes::default().routes(routes!(list)).routes(describing_its_model(describe, View::Management))
 }
 
+/// Lists the registered models, by their default versions.
+#[utoipa::path(
+    get,
+    path = "/models",
+    operation_id = "listModels",
+    params(Paging),
+    responses((status = 200, description = "One page of the list.", body = ModelList))
+)]
 async fn list(State(api): State<Api>, uri: Uri) -> Response<Body> {
     let parameters = Parameters::of_query(&uri);
     let number = |name| parameters.number(name).and_then(|number| usize::try_from(number).ok());
@@ -58,6 +82,17 @@ async fn list(State(api): State<Api>, uri: Uri) -> Response<Body> {
     reply::json(StatusCode::OK, &list)
 }
 
+/// Describes a model: its default version, the version that the path names, or every version where that is `all`.
+#[utoipa::path(
+    get,
+    path = "/models/{model_name}",
+    operation_id = "describeModel",
+    params(Depth),
+    responses(
+        (status = 200, description = "A list of versions, though it be of one.", body = Vec<Description>),
+        (status = 503, description = "The model has no worker that could describe it.", body = Form),
+    )
+)]
 async fn describe(State(api): State<Api>, target: Result<Path<Target>, PathRejection>, uri: Uri) -> Response<Body> {
     let target = match target {
         Ok(Path(target)) => target,
@@ -89,10 +124,18 @@ async fn describe(State(api): State<Api>, target: Result<Path<Target>, PathRejec
     reply::json(StatusCode::OK, &[description])
 }
 
-/// The memory of this process in bytes: workers are threads of it, and share it all.
-fn resident_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|text| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
+impl IntoParams for Paging {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            query("limit", Kind::NumberOr(100), "The most models to list, at most 100."),
+            query("next_page_token", Kind::NumberOr(0), "Where to go on: the `nextPageToken` of the page before."),
+        ]
+    }
+}
+
+impl IntoParams for Depth {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let customized = "Whether to ask the model's handler, too; not where all versions are described.";
+        vec![query("customized", Kind::SwitchOr(false), customized)]
+    }
 }

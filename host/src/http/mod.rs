@@ -4,10 +4,12 @@
 
 mod body;
 mod connections;
+mod document;
 mod error;
 mod exposition;
 mod generations;
 mod inference;
+mod introduced;
 mod key_ring;
 mod management;
 mod open_inference;
@@ -21,18 +23,24 @@ mod workflows;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
+use axum::http::Response;
 use axum::middleware;
-use axum::routing::any;
+use tower::util::MapResponseLayer;
+use utoipa::OpenApi;
 
 pub use body::BodyLimits;
+pub use connections::serve;
 pub use key_ring::Ring;
 pub use key_ring::Tokens;
 
+use self::document::Document;
+use self::document::Routes;
+use crate::config::Envelope;
 use crate::serving::Registry;
-
-pub use connections::serve;
 
 /// What every route can reach.
 #[derive(Debug, Clone)]
@@ -41,6 +49,8 @@ pub struct Api {
     /// Whether models may be registered and unregistered.
     pub model_api: bool,
     pub body_limits: BodyLimits,
+    /// The form in which clients wrap their inputs.
+    pub envelope: Envelope,
     /// `None`: nobody is asked for a token.
     pub tokens: Option<Arc<Ring>>,
 }
@@ -72,8 +82,12 @@ pub fn router(apis: Apis, api: Api) -> Router {
     finish(routes(apis), apis, api)
 }
 
-fn routes(apis: Apis) -> Router<Api> {
-    let mut routes = Router::new();
+fn routes(apis: Apis) -> Routes {
+    let mut routes = match apis.inference || apis.management {
+        true => document::own_routes(),
+        // As in TorchServe, the description of the metrics is of the metrics alone.
+        false => document::own_routes_undescribed(),
+    };
     if apis.inference {
         routes = routes.merge(inference::routes()).merge(open_inference::routes()).merge(workflows::inference_routes());
     }
@@ -94,9 +108,19 @@ fn routes(apis: Apis) -> Router<Api> {
 }
 
 /// What holds for every port: the shapes of what isn't there, and the headers of every answer.
-fn finish(routes: Router<Api>, apis: Apis, api: Api) -> Router {
+fn finish(routes: Routes, apis: Apis, api: Api) -> Router {
+    let (routes, mut description) = routes.split_for_parts();
+    if apis.management && api.tokens.is_some() {
+        description.merge(tokens::Described::openapi());
+    }
+    let document = Arc::new(Document::new(description, apis, api.tokens.is_some()));
+    let metrics = api.registry.metrics().clone();
+    let count = move |response: Response<Body>| {
+        metrics.responded(response.status().as_u16());
+        response
+    };
     let mut routes = routes
-        .route("/", any(error::method_not_allowed))
+        .layer(Extension(document))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed);
     if let Some(ring) = &api.tokens {
@@ -105,6 +129,7 @@ fn finish(routes: Router<Api>, apis: Apis, api: Api) -> Router {
     }
     routes
         .layer(middleware::from_fn(reply::common_headers))
+        .layer(MapResponseLayer::new(count))
         // The inference routes read their body under a limit of their own, whose answer has the contract's form.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)
@@ -120,7 +145,7 @@ mod tests {
             let has = |bit: u8| number & bit != 0;
             let apis = Apis { inference: has(1), management: has(2), metrics: has(4) };
             // Routes that are in each other's way make this panic.
-            assert_eq!(routes(apis).has_routes(), number != 0, "{apis:?}");
+            assert!(Router::from(routes(apis)).has_routes(), "{apis:?}");
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
@@ -12,16 +11,28 @@ use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::response::IntoResponse;
-use axum::routing::delete;
-use axum::routing::post;
-use axum::routing::put;
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa::openapi::Content;
+use utoipa::openapi::Paths;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::path::ParameterIn;
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::ObjectBuilder;
+use utoipa_axum::routes;
 
 use super::Api;
 use super::body;
 use super::body::BodyLimits;
+use super::document::Kind;
+use super::document::Routes;
+use super::document::also_at;
+use super::document::query;
 use super::error;
 use super::error::ApiError;
+use super::error::Form;
 use super::management::Target;
 use super::parameters::Parameters;
 use super::reply;
@@ -36,23 +47,52 @@ use crate::serving::StartError;
 /// One version of a model, which a path names.
 #[derive(Debug, Deserialize)]
 struct Version {
+    #[serde(rename = "model_name")]
     model: String,
+    #[serde(rename = "model_version")]
     version: String,
 }
+
+/// What is registered, and how.
+struct Register;
+
+/// How many workers are wanted, and of which version.
+struct Workers;
 
 /// The parameters of a registration are short; a longer body is something else.
 const LARGEST_BODY: usize = 1 << 20;
 
 const IN_PROGRESS: &str = "Processing worker updates...";
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/models", post(register))
-        .route("/models/{model}", put(scale).delete(unregister))
-        .route("/models/{model}/{version}", put(scale).merge(delete(unregister)))
-        .route("/models/{model}/{version}/set-default", put(set_default))
+pub(super) fn routes() -> Routes {
+    let mut register = routes!(register);
+    take_as_json(&mut register.1, &Register::into_params(|| None));
+    Routes::default()
+        .routes(register)
+        .routes(also_at(routes!(scale, unregister), &["/models/{model_name}/{model_version}"]))
+        .routes(routes!(set_default))
 }
 
+/// Registers a model: gets its archive, and starts its workers.
+///
+/// The same parameters may come as the members of a JSON body, which then hides those of the query.
+#[utoipa::path(
+    post,
+    path = "/models",
+    operation_id = "registerModel",
+    params(Register),
+    responses(
+        (status = 200, description = "The model is registered, and its workers are ready.", body = Status),
+        (status = 202, description = "The model is registered, and its workers are being started.", body = Status),
+        (status = 400, description = "A parameter or the archive is wrong, or the archive can't be fetched.", body = Form),
+        (status = 404, description = "There is no such archive.", body = Form),
+        (status = 405, description = "Models can't be registered here: enable_model_api is false.", body = Form),
+        (status = 409, description = "That version is registered already.", body = Form),
+        (status = 413, description = "The body is too long; the answer has none."),
+        (status = 500, description = "The archive can't be kept, or the workers can't be started.", body = Form),
+        (status = 507, description = "The device has too little memory.", body = Form),
+    )
+)]
 async fn register(State(api): State<Api>, request: axum::extract::Request) -> Response<Body> {
     if !api.model_api {
         return error::method_not_allowed().await.into_response();
@@ -125,6 +165,20 @@ fn take_in(registry: &Arc<Registry>, registration: Registration, is_synchronous:
     }
 }
 
+/// Changes the number of workers of a model's default version, or of the one that the path names.
+#[utoipa::path(
+    put,
+    path = "/models/{model_name}",
+    operation_id = "setAutoScale",
+    params(Workers),
+    responses(
+        (status = 200, description = "There are as many workers now.", body = Status),
+        (status = 202, description = "Workers are being started or ended.", body = Status),
+        (status = 400, description = "The numbers are wrong.", body = Form),
+        (status = 500, description = "The workers can't be started.", body = Form),
+        (status = 507, description = "The device has too little memory.", body = Form),
+    )
+)]
 async fn scale(State(api): State<Api>, target: Result<Path<Target>, PathRejection>, uri: Uri) -> Response<Body> {
     let Target { model, version } = match target {
         Ok(Path(target)) => target,
@@ -164,6 +218,13 @@ async fn scale(State(api): State<Api>, target: Result<Path<Target>, PathRejectio
     reply::json(StatusCode::ACCEPTED, &Status::new(IN_PROGRESS))
 }
 
+/// Makes a version the default one.
+#[utoipa::path(
+    put,
+    path = "/models/{model_name}/{model_version}/set-default",
+    operation_id = "setDefault",
+    responses((status = 200, description = "It is the default version now.", body = Status))
+)]
 async fn set_default(State(api): State<Api>, target: Result<Path<Version>, PathRejection>) -> Response<Body> {
     let Version { model, version } = match target {
         Ok(Path(target)) => target,
@@ -179,6 +240,20 @@ async fn set_default(State(api): State<Api>, target: Result<Path<Version>, PathR
     }
 }
 
+/// Unregisters a model's default version, where it is the only one, or the version that the path names.
+///
+/// Requests that wait are answered first.
+#[utoipa::path(
+    delete,
+    path = "/models/{model_name}",
+    operation_id = "unregisterModel",
+    responses(
+        (status = 200, description = "It is unregistered.", body = Status),
+        (status = 403, description = "It is the default version, and there are others.", body = Form),
+        (status = 405, description = "Models can't be unregistered here: enable_model_api is false.", body = Form),
+        (status = 408, description = "The workers don't end.", body = Form),
+    )
+)]
 async fn unregister(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
     if !api.model_api {
         return error::method_not_allowed().await.into_response();
@@ -203,4 +278,82 @@ fn ok(status: String) -> Response<Body> {
 async fn off_the_event_loop(work: impl FnOnce() -> Response<Body> + Send + 'static) -> Response<Body> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| ApiError::internal("The request panicked; this is a bug.").into_response())
+}
+
+/// Describes these parameters as the members of a JSON body, too.
+fn take_as_json(paths: &mut Paths, parameters: &[Parameter]) {
+    let mut object = ObjectBuilder::new();
+    for parameter in parameters {
+        let Some(RefOr::T(mut schema)) = parameter.schema.clone() else { continue };
+        if let utoipa::openapi::Schema::Object(schema) = &mut schema {
+            schema.description.clone_from(&parameter.description);
+        }
+        object = object.property(&parameter.name, schema);
+        if parameter.required == Required::True {
+            object = object.required(&parameter.name);
+        }
+    }
+    let body = RequestBodyBuilder::new().content("application/json", Content::new(Some(object))).build();
+    for operation in paths.paths.values_mut().filter_map(|item| item.post.as_mut()) {
+        operation.request_body = Some(body.clone().into());
+    }
+}
+
+// === impl Register ===
+
+impl IntoParams for Register {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut url = query(
+            "url",
+            Kind::Text,
+            "The archive: its name in the model store, or an http, https or file URL that allowed_urls allows.",
+        );
+        url.required = Required::True;
+        vec![
+            url,
+            query("model_name", Kind::Text, "Name of the model, in place of the archive's own."),
+            query("handler", Kind::Text, "The handler, in place of the one that the archive names."),
+            query("runtime", Kind::Text, "`python`, `python3` or `LSP`, in place of the archive's own."),
+            query(
+                "batch_size",
+                Kind::Number,
+                "The most requests that the handler gets at once; where it isn't given, what the archive's model-config.yaml says, else 1.",
+            ),
+            query(
+                "max_batch_delay",
+                Kind::Number,
+                "The longest wait for a full batch, in milliseconds; where it isn't given, what the archive's model-config.yaml says, else 100.",
+            ),
+            query(
+                "initial_workers",
+                Kind::Number,
+                "The number of workers to start with; where it isn't given, default_workers_per_model.",
+            ),
+            query("synchronous", Kind::SwitchOr(true), "Whether the answer waits for the workers."),
+            query(
+                "response_timeout",
+                Kind::Number,
+                "The longest that a handler may take, in seconds; where it isn't given, default_response_timeout.",
+            ),
+            query(
+                "startup_timeout",
+                Kind::Number,
+                "The longest that loading may take, in seconds; where it isn't given, default_startup_timeout.",
+            ),
+            query("s3_sse_kms", Kind::SwitchOr(false), "Refused where it is true: give a pre-signed URL instead."),
+        ]
+    }
+}
+
+// === impl Workers ===
+
+impl IntoParams for Workers {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            query("min_worker", Kind::NumberOr(1), "The fewest workers."),
+            query("max_worker", Kind::Number, "The most workers; where it isn't given, as many as the fewest."),
+            query("synchronous", Kind::SwitchOr(false), "Whether the answer waits for the workers."),
+            query("model_version", Kind::Text, "The version, where the path names none."),
+        ]
+    }
 }

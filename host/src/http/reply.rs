@@ -38,7 +38,12 @@ pub(super) fn identified(response: Response<Body>) -> Response<Body> {
 }
 
 fn with_headers(mut response: Response<Body>, id: Option<HeaderValue>) -> Response<Body> {
+    let is_error = response.status().as_u16() >= 400;
     let headers = response.headers_mut();
+    if is_error {
+        // As in TorchServe. Part of the request may be unread, and would be taken for the next one.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(value) = id {
         headers.insert(REQUEST_ID, value);
     }
@@ -54,16 +59,24 @@ fn with_headers(mut response: Response<Body>, id: Option<HeaderValue>) -> Respon
 
 /// JSON with two spaces of indentation and a line's end, as TorchServe writes it.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    match serde_json::to_string_pretty(value) {
-        Ok(mut text) => {
-            text.push('\n');
-            (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
-        }
+    match pretty(value) {
+        Ok(text) => json_text(status, text),
         Err(error) => {
             tracing::error!(%error, "an answer can't be written as JSON; this is a bug");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+/// What is written already.
+pub(super) fn json_text(status: StatusCode, text: impl Into<Body>) -> Response<Body> {
+    (status, [(header::CONTENT_TYPE, "application/json")], text.into()).into_response()
+}
+
+pub(super) fn pretty(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    Ok(text)
 }
 
 /// A handler's answer as it is; a header or status that HTTP can't carry is left out, and logged.
@@ -83,6 +96,8 @@ pub(super) fn in_pieces(
         let piece = pieces.next().await?;
         if let (Err(error), Some(broken)) = (&piece, broken.take()) {
             broken(error);
+            // What came before it leaves first: the connection is cut where the error is met.
+            tokio::task::yield_now().await;
         }
         Some((piece, (pieces, broken)))
     });

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -15,9 +16,11 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
+use utoipa::OpenApi;
 
 use super::Apis;
 use super::error::ApiError;
+use super::error::Form;
 use super::key_ring::Kind;
 use super::key_ring::Ring;
 
@@ -27,6 +30,9 @@ pub(super) struct Door {
     pub(super) ring: Arc<Ring>,
     pub(super) apis: Apis,
 }
+
+/// More than this isn't read from a client that wants a key.
+const LARGEST_BODY: usize = 64 << 10;
 
 const REFUSED: &str = "Token Authorization failed. Token either incorrect, expired, or not provided correctly";
 const NOT_RENEWED: &str = "Token Authentication failed. Token either incorrect, expired, or not provided correctly";
@@ -38,20 +44,47 @@ pub(super) async fn check(State(door): State<Door>, request: Request, next: Next
     };
     let opens = bearer(request.headers()).is_some_and(|key| door.ring.opens(kind, key));
     match (kind, opens) {
-        (Kind::Api, false) => ApiError::invalid_key(NOT_RENEWED).into_response(),
-        (Kind::Api, true) => renewed(&door.ring, request.uri().query().unwrap_or_default()),
-        (_, false) => ApiError::invalid_key(REFUSED).into_response(),
+        (Kind::Api, false) => refused(NOT_RENEWED),
+        (Kind::Api, true) => {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            // Nobody needs the body; one that is left unread would end the connection under the client's next request.
+            let _ = to_bytes(request.into_body(), LARGEST_BODY).await;
+            renewed(&door.ring, &query)
+        }
+        (_, false) => refused(REFUSED),
         (_, true) => next.run(request).await,
     }
 }
 
-/// The answer holds no key: only who can read the file gets it.
+fn refused(message: &str) -> Response<Body> {
+    ApiError::invalid_key(message).into_response()
+}
+
+/// Where keys are asked for, and can be renewed.
+#[derive(Debug, OpenApi)]
+#[openapi(paths(renewed))]
+pub(super) struct Described;
+
+/// Renews a key, whatever the method of the request is.
+///
+/// The answer holds no key: only who can read the server's key file gets it.
+#[utoipa::path(
+    get,
+    path = "/token",
+    operation_id = "token",
+    params(("type" = String, Query, description = "Which key to renew: `management` or `inference`.")),
+    responses(
+        (status = 200, description = "The new key is in the key file; the body is an empty line.", content_type = "application/json"),
+        (status = 400, description = "The key `API` is missing or wrong, or the type is.", body = Form),
+        (status = 500, description = "The key file can't be written.", body = Form),
+    )
+)]
 fn renewed(ring: &Ring, query: &str) -> Response<Body> {
     let kind = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "type").map(|(_, kind)| kind);
     let kind = match kind.as_deref() {
         Some("management") => Kind::Management,
         Some("inference") => Kind::Inference,
-        _ => return ApiError::invalid_key(NOT_RENEWED).into_response(),
+        _ => return refused(NOT_RENEWED),
     };
     match ring.renew(kind) {
         Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "\n").into_response(),
@@ -63,9 +96,9 @@ fn renewed(ring: &Ring, query: &str) -> Response<Body> {
     }
 }
 
-/// The key that a request to this address needs. Where it has several APIs, whatever isn't known to be inference needs the management's key.
-fn needed(apis: Apis, method: &Method, path: &str) -> Option<Kind> {
-    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+/// The key that a request to this address needs, which its description says, too. Where it has several APIs, whatever isn't known to be inference needs the management's key.
+pub(super) fn needed(apis: Apis, method: &Method, path: &str) -> Option<Kind> {
+    let segments = segments(path);
     match segments[..] {
         [""] if method == Method::OPTIONS => None,
         ["api-description", ..] => None,
@@ -78,7 +111,11 @@ fn needed(apis: Apis, method: &Method, path: &str) -> Option<Kind> {
     }
 }
 
-fn is_inference(segments: &[&str]) -> bool {
+pub(super) fn segments(path: &str) -> Vec<&str> {
+    path.trim_start_matches('/').split('/').collect()
+}
+
+pub(super) fn is_inference(segments: &[&str]) -> bool {
     match segments {
         ["ping" | "predictions" | "explanations" | "wfpredict" | "v2", ..] | ["invocations"] => true,
         // A colon parts the model from what is asked of it; without one the model is described.

@@ -9,25 +9,27 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
+use utoipa::ToSchema;
 
 use crate::serving::Endpoint;
 use crate::serving::EndpointState;
 use crate::serving::WorkerState;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Status {
     status: Cow<'static, str>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ModelList {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(super) next_page_token: Option<String>,
     pub(super) models: Vec<ListedModel>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ListedModel {
     pub(super) model_name: String,
@@ -35,7 +37,7 @@ pub(super) struct ListedModel {
 }
 
 /// One version of a model; what TorchServe doesn't say comes last.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Description {
     model_name: String,
@@ -56,6 +58,7 @@ pub(super) struct Description {
     parallel_level: u32,
     device_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     device_ids: Option<Vec<u32>>,
     continuous_batching: bool,
     use_job_ticket: bool,
@@ -72,25 +75,29 @@ pub(super) struct Description {
     job_queue_status: JobQueueStatus,
     /// What the handler says of itself, where that was asked for and it says something.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(super) customized_metadata: Option<Value>,
     /// `IDLE`, `LOADING`, `READY` or `FAILED`.
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     generation: Option<u64>,
     /// The generation after this one, which was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refused: Option<Refused>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Refused {
     generation: u64,
     reason: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct WorkerDescription {
     id: String,
@@ -102,7 +109,7 @@ struct WorkerDescription {
     gpu_usage: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct JobQueueStatus {
     remaining_capacity: usize,

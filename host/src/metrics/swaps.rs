@@ -12,6 +12,8 @@ use prometheus::Opts;
 use prometheus::Registry;
 
 use super::MODEL_LABELS;
+use super::Now;
+use super::gone::Gone;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
 
@@ -28,18 +30,6 @@ pub struct SwapMetrics {
     models: Gauge,
 }
 
-/// What is in memory at the moment of asking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct InMemory {
-    pub libraries: usize,
-    pub library_bytes: u64,
-    /// Of libraries whose generation doesn't serve.
-    pub retained_bytes: u64,
-    pub models: usize,
-    /// How many times a model was read since the start.
-    pub model_loads: u64,
-}
-
 /// From a tenth of a millisecond, for publishing, to minutes, for loading weights.
 const STEP_BUCKETS: [f64; 14] =
     [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
@@ -47,6 +37,10 @@ const STEP_BUCKETS: [f64; 14] =
 // === impl SwapMetrics ===
 
 impl SwapMetrics {
+    pub(super) fn leave(&self, gone: &Gone<'_>) {
+        gone.leave(&self.swaps);
+    }
+
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let labels = |last| [MODEL_LABELS[0], MODEL_LABELS[1], last];
         let gauge = |name: &str, help: &str| -> prometheus::Result<Gauge> {
@@ -94,18 +88,21 @@ impl SwapMetrics {
         self.steps.with_label_values(&[step]).observe(time.as_secs_f64());
     }
 
-    /// How many generations of a model are in that state now.
-    #[allow(clippy::cast_precision_loss)] // Few enough to be exact.
-    pub fn set_generations(&self, model: &ModelName, version: &ModelVersion, state: &str, count: usize) {
-        self.generations.with_label_values(&[model.as_str(), version.as_str(), state]).set(count as f64);
-    }
-
-    #[allow(clippy::cast_precision_loss)] // Exact up to 2⁵³ bytes.
-    pub fn set_in_memory(&self, now: InMemory) {
-        self.libraries.set(now.libraries as f64);
-        self.library_bytes.set(now.library_bytes as f64);
-        self.retained_bytes.set(now.retained_bytes as f64);
-        self.models.set(now.models as f64);
-        self.loads.inc_by(now.model_loads as f64 - self.loads.get());
+    /// What is gone from the server is gone from the gauges, too.
+    #[allow(clippy::cast_precision_loss)] // Exact up to 2⁵³.
+    pub(super) fn set(&self, now: &Now) {
+        self.generations.reset();
+        for endpoint in &now.endpoints {
+            for (state, count) in &endpoint.generations {
+                let labels = [endpoint.name.as_str(), endpoint.version.as_str(), state];
+                self.generations.with_label_values(&labels).set(*count as f64);
+            }
+        }
+        let memory = now.in_memory;
+        self.libraries.set(memory.libraries as f64);
+        self.library_bytes.set(memory.library_bytes as f64);
+        self.retained_bytes.set(memory.retained_bytes as f64);
+        self.models.set(memory.models as f64);
+        self.loads.inc_by(memory.model_loads as f64 - self.loads.get());
     }
 }

@@ -11,6 +11,7 @@ use handler_sdk::abi::raw::RawEvent;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
 use crate::metrics::HandlerMetrics;
+use crate::metrics::Recorded;
 use crate::model::Model;
 
 /// Gives the model when it is first asked for; the error is text for the handler.
@@ -44,8 +45,8 @@ impl HostServices for Services {
         }
     }
 
-    fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str) {
-        if let Err(reason) = self.metrics.record(kind, name, value, unit) {
+    fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str, labels: &[(&str, &str)]) {
+        if let Err(reason) = self.metrics.record(&Recorded { kind, name, value, unit, labels }) {
             tracing::warn!(target: "handler", model = %self.name, version = %self.version, "metric {name:?} is not recorded: {reason}");
         }
     }

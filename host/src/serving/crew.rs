@@ -22,7 +22,6 @@ pub(super) struct Crew {
     /// How many there should be now.
     wanted: usize,
     autoscaler: Autoscaler,
-    next_number: usize,
     /// Attempts to start a worker since the last one that got ready.
     attempts: u32,
     last_attempt: Option<Instant>,
@@ -211,8 +210,8 @@ impl Generation {
             return Err(LoadError::Retired);
         };
         let (plan, queue, gate) = (Arc::clone(&self.plan), Arc::clone(&self.queue), Arc::clone(&self.gate));
-        let worker = Worker::start(crew.next_number, plan, library, queue, gate, ready).map_err(LoadError::Thread)?;
-        crew.next_number += 1;
+        let number = crew.free_number();
+        let worker = Worker::start(number, plan, library, queue, gate, ready).map_err(LoadError::Thread)?;
         crew.workers.push(worker);
         Ok(())
     }
@@ -227,12 +226,16 @@ impl Crew {
             scale,
             wanted: scale.min,
             autoscaler: Autoscaler::default(),
-            next_number: 0,
             attempts: 0,
             last_attempt: None,
             is_dismissed: false,
             short_since: None,
         }
+    }
+
+    /// The lowest that no worker has: however often workers come and go, their names stay few.
+    fn free_number(&self) -> usize {
+        (0..).find(|&number| self.workers.iter().all(|worker| worker.number() != number)).unwrap_or_default()
     }
 
     fn at_work(&self) -> usize {

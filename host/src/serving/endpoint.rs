@@ -10,20 +10,13 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use super::Answered;
 use super::EndpointSettings;
 use super::Generation;
 use super::LoadError;
 use super::QueueStatus;
-use super::Request;
 use super::Scale;
 use super::ServeError;
 use super::Served;
-use super::Urgency;
-use super::Verb;
-use super::job::Done;
-use super::job::Job;
-use super::job::Task;
 use super::queue::Queue;
 use super::record::Entry;
 use super::record::GenerationRecord;
@@ -37,7 +30,7 @@ use super::worker::WorkerStatus;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
-use crate::metrics::Metrics;
+use crate::metrics::ModelMetrics;
 
 #[derive(Debug)]
 pub struct Endpoint {
@@ -56,7 +49,7 @@ pub struct Endpoint {
     /// Held from the first step of a swap to its last: there is one at a time.
     swapping: Mutex<()>,
     wishes: Wishes,
-    metrics: Metrics,
+    pub(super) metrics: ModelMetrics,
 }
 
 #[derive(Debug)]
@@ -122,7 +115,7 @@ impl Endpoint {
         source: Source,
         asked: Option<Asked>,
         loaded_at_startup: bool,
-        metrics: Metrics,
+        metrics: ModelMetrics,
     ) -> Self {
         let queue = Arc::new(Queue::new(source.settings.queue));
         let settings = ArcSwap::new(Arc::clone(&source.settings));
@@ -153,68 +146,6 @@ impl Endpoint {
             wishes: Wishes::default(),
             metrics,
         }
-    }
-
-    /// Takes a request in and waits for its whole answer, for as long as the client does.
-    ///
-    /// It is refused at once where the queue is full, where no worker will ever come, or where the server is closing.
-    pub async fn predict(&self, request: Request, urgency: Urgency) -> Result<handler_sdk::Answer, ServeError> {
-        self.ask(request, urgency).await?.whole().await
-    }
-
-    /// What the handler says of itself: a JSON object, or `None` where it says nothing.
-    ///
-    /// It takes its turn among the requests, and the response timeout is the same.
-    pub async fn describe(&self) -> Result<Option<serde_json::Value>, ServeError> {
-        let request = Request {
-            verb: Verb::Describe,
-            id: uuid::Uuid::new_v4().to_string(),
-            headers: vec![("describe".to_owned(), "True".to_owned())],
-            fields: Vec::new(),
-        };
-        let (job, answer) = Job::new(request, Urgency::default(), None);
-        self.queue.push(job)?;
-        let Done { reply, .. } = answer.await.map_err(|_| ServeError::WorkerDied)?;
-        let answer = match reply {
-            Ok(answer) => answer.whole().await,
-            Err(error) => Err(error),
-        };
-        let words = match answer {
-            Ok(answer) => serde_json::from_slice(&answer.body).unwrap_or_default(),
-            // A handler of an SDK that knew no descriptions.
-            Err(ServeError::Handler(error)) if error.status() == 501 => serde_json::Value::Null,
-            Err(error) => return Err(error),
-        };
-        // As in TorchServe, what is no object says as much as an empty one.
-        let object = if words.is_object() { words.clone() } else { serde_json::json!({}) };
-        Ok(Some(object).filter(|_| !words.is_null()))
-    }
-
-    /// Takes a request in and waits for its answer, or for the first piece of it, for as long as the client does.
-    pub async fn ask(&self, request: Request, urgency: Urgency) -> Result<Answered, ServeError> {
-        self.wait_for(request, urgency).await
-    }
-
-    /// Puts a task into the queue and waits for what comes of it.
-    pub(super) async fn wait_for(&self, task: impl Into<Task>, urgency: Urgency) -> Result<Answered, ServeError> {
-        let started = Instant::now();
-        let (job, answer) = Job::new(task, urgency, self.settings.load().client_timeout);
-        let deadline = job.deadline;
-        self.queue.push(job)?;
-        self.metrics.request_accepted(&self.name, &self.version);
-        let done = match deadline {
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| ServeError::Expired)?
-            }
-            None => answer.await,
-        };
-        // A worker that goes without a word drops its end.
-        let Done { reply, queued } = done.map_err(|_| ServeError::WorkerDied)?;
-        if reply.is_ok() {
-            let total = started.elapsed().as_micros();
-            self.metrics.request_answered(&self.name, &self.version, total, queued.as_micros());
-        }
-        reply
     }
 
     pub fn name(&self) -> &ModelName {

@@ -10,6 +10,7 @@ use crate::archive::ArchiveFault;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
+use crate::metrics::Failure;
 use crate::model::ModelError;
 use crate::plugin::PluginError;
 
@@ -161,4 +162,25 @@ pub enum LoadError {
     Thread(std::io::Error),
     #[error("{what} panicked; this is a bug")]
     Panicked { what: &'static str },
+}
+
+// === impl ServeError ===
+
+impl ServeError {
+    /// As the metrics count it.
+    pub(super) fn failure(&self) -> Failure {
+        match self {
+            Self::ShuttingDown => Failure::ShuttingDown,
+            Self::QueueFull { .. } => Failure::QueueFull,
+            Self::NoWorker => Failure::NoWorker,
+            Self::Expired => Failure::Expired,
+            Self::TimedOut { .. } => Failure::TimedOut,
+            Self::Handler(_) => Failure::Handler,
+            Self::OutOfResources(_) => Failure::OutOfResources,
+            Self::WorkerDied => Failure::WorkerDied,
+            Self::NoTicket => Failure::NoTicket,
+            Self::Unregistered => Failure::Unregistered,
+            Self::SlowClient => Failure::SlowClient,
+        }
+    }
 }

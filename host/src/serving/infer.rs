@@ -9,6 +9,7 @@ use super::Registry;
 use super::ServeError;
 use super::Signature;
 use super::Urgency;
+use crate::metrics::AskedVersion;
 
 /// Who answers an inference request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +48,13 @@ impl Endpoint {
     }
 
     /// Calls the model without its handler, and waits as [`predict`](Self::predict) does.
-    pub async fn infer(&self, call: ModelCall, urgency: Urgency) -> Result<Vec<NamedTensor>, ServeError> {
-        match self.wait_for(call, urgency).await? {
+    pub async fn infer(
+        &self,
+        call: ModelCall,
+        urgency: Urgency,
+        asked: AskedVersion,
+    ) -> Result<Vec<NamedTensor>, ServeError> {
+        match self.counted(call, urgency, asked).await? {
             Answered::Tensors(outputs) => Ok(outputs),
             // The worker has mistaken the task.
             Answered::Whole(_) | Answered::InPieces(..) => Err(ServeError::WorkerDied),

@@ -37,7 +37,9 @@ use crate::ids::Digest;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
+use crate::metrics::HandlerMetrics;
 use crate::metrics::Metrics;
+use crate::metrics::Profile;
 use crate::model::Model;
 use crate::model::ModelError;
 use crate::model::ModelKey;
@@ -189,9 +191,13 @@ impl Loader {
         let model = move || model.clone().ok_or_else(|| "the archive holds no model".to_owned());
         let (name, version) = (endpoint.name().clone(), endpoint.version().clone());
         let metrics = self.metrics.for_model(&name, &version);
+        let profile = context.config["handler"]["profile"] == true;
+        let profile = if profile { Profile::On } else { Profile::Off };
+        let handler_metrics = HandlerMetrics::new(metrics.clone(), profile);
         let build = Build { source: Arc::clone(source), library: staged, handler, by_name };
         let plan = WorkerPlan {
-            services: Services::new(name.clone(), version.clone(), Arc::new(model), metrics),
+            services: Services::new(name.clone(), version.clone(), Arc::new(model), handler_metrics),
+            metrics,
             model: name,
             version,
             generation: entry.id(),

@@ -142,7 +142,7 @@ mod tests {
     impl HostServices for Model {
         fn log(&self, _: Level, _: &str) {}
 
-        fn metric(&self, _: MetricKind, _: &str, _: f64, _: &str) {}
+        fn metric(&self, _: MetricKind, _: &str, _: f64, _: &str, _: &[(&str, &str)]) {}
 
         fn forward(
             &self,

@@ -316,11 +316,12 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MetricsConfig;
     use crate::metrics::Metrics;
 
     #[test]
     fn what_is_over_is_forgotten_first() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(&MetricsConfig::default()).unwrap();
         let mut history = History::default();
         for id in 0..100 {
             let entry = Entry::new(GenerationId(id), Trigger::Reload, metrics.swaps().clone());
@@ -334,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_row_of_panics_is_broken_by_any_call_that_comes_back() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(&MetricsConfig::default()).unwrap();
         let entry = Entry::new(GenerationId(1), Trigger::Library, metrics.swaps().clone());
         assert_eq!([entry.call_panicked(), entry.call_panicked()], [1, 2]);
         entry.call_came_back();

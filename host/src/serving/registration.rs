@@ -106,6 +106,19 @@ impl Registry {
         })
     }
 
+    /// Leaves nothing of a version that was taken out, unless another has come in its place.
+    fn forget(&self, endpoint: &Endpoint) {
+        let (name, version) = (endpoint.name(), endpoint.version());
+        let others = self.endpoints();
+        if !others.iter().any(|other| other.url() == endpoint.url()) {
+            self.remove_fetched(&endpoint.url());
+        }
+        let mut of_model = others.iter().filter(|other| other.name() == name);
+        if of_model.clone().all(|other| other.version() != version) {
+            self.metrics().forget(name, version, of_model.next().is_none());
+        }
+    }
+
     /// What was fetched for a model goes with it.
     fn remove_fetched(&self, url: &str) {
         let Some(folder) = &self.config.model_store else { return };
@@ -198,10 +211,7 @@ impl Registry {
             own_thread();
             endpoint.close(&ServeError::Unregistered);
             endpoint.let_go();
-            // Another version may have come from the same file.
-            if !registry.endpoints().iter().any(|other| other.url() == endpoint.url()) {
-                registry.remove_fetched(&endpoint.url());
-            }
+            registry.forget(&endpoint);
             tracing::info!(model = %endpoint.name(), version = %endpoint.version(), "unregistered");
             // The caller may have stopped waiting.
             let _ = done.send(());

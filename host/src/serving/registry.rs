@@ -31,6 +31,7 @@ use super::swap::Archive;
 use super::swap::Force;
 use super::swap::Next;
 use crate::archive::Package;
+use crate::archive::Runtime;
 use crate::config::ServerConfig;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
@@ -168,7 +169,8 @@ impl Registry {
             if versions.endpoints.contains_key(&version) {
                 return Err(LoadError::AlreadyServed { name, version });
             }
-            let endpoint = Endpoint::new(name, version.clone(), source, asked, at_startup, self.metrics().clone());
+            let metrics = self.metrics().for_model(&name, &version);
+            let endpoint = Endpoint::new(name, version.clone(), source, asked, at_startup, metrics);
             let endpoint = Arc::new(endpoint);
             versions.endpoints.insert(version, Arc::clone(&endpoint));
             Ok(endpoint)
@@ -279,7 +281,8 @@ impl Registry {
         let by_models = self.config.models.get(name.as_str()).and_then(|versions| versions.get(version.as_str()));
         let archive = package.config.as_ref().map(|config| config.settings.clone()).unwrap_or_default();
         let settings = EndpointSettings::resolve(asked, &archive, by_models, &self.config, self.machine);
-        let runtime = asked.and_then(|asked| asked.runtime).unwrap_or(package.manifest.runtime);
+        let by_models = by_models.and_then(|defaults| Runtime::parse(defaults.runtime_type.as_deref()?));
+        let runtime = asked.and_then(|asked| asked.runtime).or(by_models).unwrap_or(package.manifest.runtime);
         let handler = asked.and_then(|asked| asked.handler.clone());
         Source { url, package, settings: Arc::new(settings), handler, runtime }
     }

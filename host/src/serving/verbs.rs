@@ -18,8 +18,6 @@ use super::swap::Next;
 use crate::archive::Package;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
-use crate::metrics::InMemory;
-use crate::plugin::mapped;
 use crate::plugin::own_thread;
 
 impl Registry {
@@ -98,28 +96,6 @@ impl Registry {
             Ok(package) => self.add(NewModel { name, url, package: Arc::new(package), origin: Origin::Store }),
             Err(error) => tracing::error!(%url, %error, "failed to load model"),
         }
-    }
-
-    /// Everything in Prometheus's text format, with what is in memory now.
-    pub fn exposition(&self) -> Result<Vec<u8>, String> {
-        let endpoints = self.endpoints();
-        let mapped = mapped(&self.loader.libraries);
-        let serving = endpoints.iter().filter_map(|endpoint| endpoint.serving());
-        let in_use: u64 = serving.map(|generation| generation.build().library.mapped()).sum();
-        let swaps = self.metrics().swaps();
-        swaps.set_in_memory(InMemory {
-            libraries: mapped.libraries,
-            library_bytes: mapped.bytes,
-            retained_bytes: mapped.bytes.saturating_sub(in_use),
-            models: self.loader.models.resident(),
-            model_loads: self.loader.models.loads(),
-        });
-        for endpoint in &endpoints {
-            for (state, count) in endpoint.generations_alive() {
-                swaps.set_generations(endpoint.name(), endpoint.version(), state.as_str(), count);
-            }
-        }
-        self.metrics().exposition().map_err(|error| error.to_string())
     }
 
     fn add(&self, model: NewModel) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
+use std::time::Duration;
 use std::time::Instant;
 
 use handler_sdk::Error as HandlerError;
@@ -39,20 +40,24 @@ pub(super) struct Work {
     shared: Arc<Shared>,
     /// `None` after a panic, until a fresh one is made.
     instance: Option<LibraryInstance>,
+    /// Time of the batch in hand that was spent in the handler's code.
+    in_handler: Duration,
 }
 
 // === impl Work ===
 
 impl Work {
     pub(super) fn new(plan: Arc<WorkerPlan>, library: Arc<Library>, shared: Arc<Shared>) -> Self {
-        Self { plan, library, shared, instance: None }
+        Self { plan, library, shared, instance: None, in_handler: Duration::ZERO }
     }
 
     /// Until its gate is shut, or its queue closed and empty.
     pub(super) fn run(&mut self, queue: &Queue, gate: &Gate, ready: &mpsc::Sender<Result<(), NotMade>>) {
+        let began = Instant::now();
         let made = self.make_instance();
         let is_made = made.is_ok();
         if is_made {
+            self.plan.metrics.worker_loaded(self.shared.number, began.elapsed());
             self.shared.set(WorkerState::Ready);
         }
         // Whoever started the worker may have stopped waiting; then the gate is shut too.
@@ -117,9 +122,15 @@ impl Work {
         let (tasks, waiting): (Vec<Task>, Vec<_>) =
             jobs.into_iter().map(|job| (job.task, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
         *self.shared.lock() = Some(InHand { since: now, waiting });
+        self.plan.metrics.batch_taken(tasks.len());
+        self.in_handler = Duration::ZERO;
         // A call of the model comes alone.
         let replies = match &tasks[..] {
-            [Task::Model(call)] => vec![self.call_model(call)],
+            [Task::Model(call)] => {
+                let reply = self.call_model(call);
+                self.in_handler = now.elapsed();
+                vec![reply]
+            }
             _ => self.answer(&tasks.iter().filter_map(Task::request).collect::<Vec<_>>(), 0),
         };
         let Some(batch) = self.shared.lock().take() else {
@@ -127,6 +138,8 @@ impl Work {
         };
         // Counted first: whoever has read an answer finds it counted.
         self.plan.tally.entry.answered(batch.waiting.len());
+        let ids = || tasks.iter().filter_map(Task::request).map(|request| request.id.as_str());
+        self.plan.metrics.batch_computed(now.elapsed(), self.in_handler, ids);
         for (reply, (reply_to, queued)) in replies.into_iter().zip(batch.waiting) {
             reply_to.send(reply, queued);
         }
@@ -206,11 +219,13 @@ impl Work {
         }
         let instance =
             self.instance.as_mut().ok_or_else(|| HandlerError::new("there is no handler object; this is a bug"))?;
+        let began = Instant::now();
         let called = {
             let _mode = InferenceMode::enter();
             let clients = Audience { shared: &self.shared, first, response_timeout: self.plan.response_timeout };
             instance.handle(requests, &self.plan.services, &clients)
         };
+        self.in_handler += began.elapsed();
         match &called.1 {
             Err(CallError::Panicked(_)) => self.count_panic(),
             _ => self.plan.tally.entry.call_came_back(),

@@ -28,6 +28,7 @@ use super::work::Work;
 use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
+use crate::metrics::ModelMetrics;
 use crate::plugin::Library;
 use crate::plugin::Services;
 use crate::plugin::clear_stack;
@@ -44,6 +45,7 @@ pub(super) struct WorkerPlan {
     /// How the model is called without the handler; `None` where it can't be called.
     pub(super) signature: Option<Signature>,
     pub(super) services: Services,
+    pub(super) metrics: ModelMetrics,
     pub(super) policy: BatchPolicy,
     /// How long one call may take before its worker is replaced.
     pub(super) response_timeout: Duration,

@@ -1,6 +1,8 @@
 //! KServe's first protocol: `/v1/models/NAME:predict`, `:explain`, and whether a model is ready.
 
-use axum::Router;
+use std::sync::Arc;
+
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::Request;
@@ -12,54 +14,113 @@ use axum::response::IntoResponse;
 use axum::routing::any;
 use axum::routing::get;
 use serde::Serialize;
+use utoipa::OpenApi;
+use utoipa::ToSchema;
 
 use super::Call;
 use super::answer;
+use super::described;
 use super::read;
 use crate::http::Api;
+use crate::http::document;
+use crate::http::document::Document;
+use crate::http::document::Routes;
+use crate::http::document::View;
 use crate::http::error;
 use crate::http::error::ApiError;
+use crate::http::error::Form;
 use crate::http::reply;
 use crate::serving::EndpointState;
 use crate::serving::Verb;
 use crate::serving::WorkerState;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Readiness<'a> {
     name: &'a str,
     ready: bool,
 }
 
-const MODEL: &str = "/v1/models/{target}";
+/// All paths begin so, for a path's segment is either literal or a parameter to its end.
+const PATH: &str = "/v1/models/{target}";
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new().route(MODEL, any(ask))
+/// What can be asked of a model.
+#[derive(OpenApi)]
+#[openapi(paths(predict, explain))]
+struct Asking;
+
+/// What can be read of it.
+#[derive(OpenApi)]
+#[openapi(paths(status))]
+struct Readable;
+
+pub(super) fn routes() -> Routes {
+    let mut asking = Asking::openapi();
+    described::describe(&mut asking.paths);
+    document::describe_options(&mut asking.paths);
+    let mut description = Readable::openapi();
+    description.merge(asking);
+    Routes::with_openapi(description).route(PATH, any(ask))
 }
 
 /// For an address where no model is asked.
-pub(crate) fn status_routes() -> Router<Api> {
-    Router::new().route(MODEL, get(status))
+pub(crate) fn status_routes() -> Routes {
+    Routes::with_openapi(Readable::openapi()).route(PATH, get(status))
 }
 
 /// `NAME:predict`, `NAME:explain`, or a name alone.
-async fn ask(State(api): State<Api>, Path(target): Path<String>, request: Request) -> Response<Body> {
+async fn ask(
+    State(api): State<Api>,
+    Extension(document): Extension<Arc<Document>>,
+    Path(target): Path<String>,
+    request: Request,
+) -> Response<Body> {
     // What follows the verb doesn't matter, as in TorchServe.
-    let verb = match target.split_once(':') {
-        Some((_, rest)) if rest.starts_with("predict") => Verb::Predict,
-        Some((_, rest)) if rest.starts_with("explain") => Verb::Explain,
-        _ if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            return status(State(api), Path(target)).await;
+    match target.split_once(':') {
+        Some((model, rest)) if rest.starts_with("predict") || rest.starts_with("explain") => {
+            match (request.method(), rest.starts_with("predict")) {
+                (&Method::OPTIONS, _) => document.answer(&api, View::Inference, model, None),
+                (_, true) => predict(&api, model, request).await,
+                (_, false) => explain(&api, model, request).await,
+            }
         }
-        _ => return error::method_not_allowed().await.into_response(),
-    };
-    let (head, fields) = match read(&api, request).await {
+        _ if matches!(*request.method(), Method::GET | Method::HEAD) => status(State(api), Path(target)).await,
+        _ => error::method_not_allowed().await.into_response(),
+    }
+}
+
+/// Asks a model for a prediction, by KServe's first protocol.
+#[utoipa::path(post, path = "/v1/models/{model_name}:predict", operation_id = "v1_predict")]
+async fn predict(api: &Api, model: &str, request: Request) -> Response<Body> {
+    ask_for(api, model, Verb::Predict, request).await
+}
+
+/// Asks a model to explain its prediction, by KServe's first protocol.
+#[utoipa::path(
+    post,
+    path = "/v1/models/{model_name}:explain",
+    operation_id = "v1_explain",
+    responses((status = 501, description = "The model's handler explains nothing.", body = Form))
+)]
+async fn explain(api: &Api, model: &str, request: Request) -> Response<Body> {
+    ask_for(api, model, Verb::Explain, request).await
+}
+
+async fn ask_for(api: &Api, model: &str, verb: Verb, request: Request) -> Response<Body> {
+    let (head, fields) = match read(api, request).await {
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
-    let model = target.split(':').next().unwrap_or_default().to_owned();
-    answer(&api, &head, Call { model, version: None, verb: Some(verb), url_path: None, fields }).await
+    let call = Call { model: model.to_owned(), version: None, verb: Some(verb), url_path: None, fields };
+    answer(api, &head, call).await
 }
 
+/// Says whether a model is ready, by KServe's first protocol.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model_name}",
+    operation_id = "v1_status",
+    responses((status = 200, description = "Whether its default version is ready.", body = Readiness))
+)]
 async fn status(State(api): State<Api>, Path(name): Path<String>) -> Response<Body> {
     match api.registry.find(&name, None) {
         Ok(endpoint) => {

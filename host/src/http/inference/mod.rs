@@ -1,11 +1,12 @@
 //! Health, and all routes that ask a model: each turns its path into a [`Call`], and one place answers.
 
+mod described;
+mod envelope;
 mod kserve;
 mod legacy;
 mod predict;
 mod sagemaker;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -14,15 +15,21 @@ use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
-use axum::routing::any;
+use utoipa_axum::router::UtoipaMethodRouterExt;
+use utoipa_axum::routes;
 
+use self::envelope::Refusal;
 use super::Api;
 use super::body;
+use super::document::Routes;
+use super::document::also_at;
 use super::error;
 use super::error::ApiError;
 use super::reply;
 use super::reply::RequestId;
 use super::types::Status;
+use crate::config::Envelope;
+use crate::metrics::AskedVersion;
 use crate::serving::Answered;
 use crate::serving::Field;
 use crate::serving::Request;
@@ -49,17 +56,26 @@ const EXPLAIN: &str = "explain";
 const DESCRIBE: &str = "describe";
 const URL_PATH: &str = "url_path";
 
-pub(super) fn routes() -> Router<Api> {
-    // TorchServe predicts whatever the method is.
-    Router::new()
-        .route("/ping", any(ping))
-        .route("/ping/{*rest}", any(ping))
+pub(super) fn routes() -> Routes {
+    // TorchServe answers whatever the method is, and so do all of these.
+    Routes::default()
+        .routes(also_at(routes!(ping).map(|route| route.fallback(ping)), &["/ping/{*rest}"]))
         .merge(predict::routes())
         .merge(kserve::routes())
         .merge(sagemaker::routes())
         .merge(legacy::routes())
 }
 
+/// Says whether the server is healthy, whatever the method of the request and the rest of the path are.
+#[utoipa::path(
+    get,
+    path = "/ping",
+    operation_id = "ping",
+    responses(
+        (status = 200, description = "`Healthy`.", body = Status),
+        (status = 500, description = "`Unhealthy`: a model has fewer healthy workers than it should.", body = Status),
+    )
+)]
 async fn ping(State(api): State<Api>) -> Response<Body> {
     if api.registry.list().iter().all(|endpoint| endpoint.is_healthy()) {
         reply::json(StatusCode::OK, &Status::new("Healthy"))
@@ -92,11 +108,15 @@ async fn read_with_query(api: &Api, request: axum::extract::Request) -> Result<(
 
 /// Asks the model, and gives its answer, or what went wrong in TorchServe's form.
 async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
-    ask(api, head, call).await.unwrap_or_else(IntoResponse::into_response)
+    ask_in(api.envelope, api, head, call).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Asks the model, and gives its answer.
+/// Asks the model for one answer, whatever envelopes other routes have, and gives it.
 pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
+    ask_in(Envelope::None, api, head, call).await
+}
+
+async fn ask_in(envelope: Envelope, api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
     let Call { model, version, verb, url_path, fields } = call;
     let version = version.as_deref();
     let endpoint = api.registry.find(&model, version)?;
@@ -116,7 +136,16 @@ pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<
     };
     let id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let request = Request { verb, id, headers, fields };
-    match endpoint.ask(request, urgency(&head.headers)).await {
+    if verb != Verb::Describe && envelope::is_closed(envelope) {
+        let ask = |request| endpoint.predict(request, urgency(&head.headers), AskedVersion::of(version));
+        // As many at a time as can share a batch: a long list must not fill the queue.
+        let answer = envelope::answer(envelope, request, endpoint.settings().batch.size, ask).await;
+        return answer.map_err(|refusal| match refusal {
+            Refusal::Request(error) => error,
+            Refusal::Serving(error) => ApiError::serving(&error, &model, version),
+        });
+    }
+    match endpoint.ask(request, urgency(&head.headers), AskedVersion::of(version)).await {
         Ok(Answered::Whole(answer)) => Ok(reply::answer(answer)),
         Ok(Answered::InPieces(first, pieces)) => {
             let (metrics, id) = (api.registry.metrics().clone(), head.extensions.get::<RequestId>().cloned());

@@ -2,28 +2,40 @@
 
 use std::collections::BTreeSet;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::Response;
 use axum::response::IntoResponse;
-use axum::routing::any;
+use utoipa_axum::router::UtoipaMethodRouterExt;
+use utoipa_axum::routes;
 
 use super::Call;
 use super::answer;
+use super::described;
+use super::described::asking_a_model;
 use super::read_with_query;
 use crate::http::Api;
+use crate::http::document::Routes;
 use crate::http::error::ApiError;
 use crate::serving::Field;
 
 const MODEL_NAME: &str = "model_name";
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new().route("/invocations", any(invocations)).route("/models/{model}/invoke", any(invoke))
+pub(super) fn routes() -> Routes {
+    let mut invocations = routes!(invocations).map(|route| route.fallback(invocations));
+    described::describe(&mut invocations.1);
+    Routes::default().routes(invocations).routes(asking_a_model(routes!(invoke).map(|route| route.fallback(invoke))))
 }
 
+/// Asks the model that the server was started with, or the one that is named, for a prediction.
+#[utoipa::path(
+    post,
+    path = "/invocations",
+    operation_id = "invocations",
+    params(("model_name" = Option<String>, Query, description = "Name of the model; it may also be a field of the body."))
+)]
 async fn invocations(State(api): State<Api>, request: Request) -> Response<Body> {
     let (head, fields) = match read_with_query(&api, request).await {
         Ok(read) => read,
@@ -39,6 +51,8 @@ async fn invocations(State(api): State<Api>, request: Request) -> Response<Body>
     answer(&api, &head, Call { model, version: None, verb: None, url_path: None, fields }).await
 }
 
+/// Asks a model for a prediction; the parameters of the query are fields, too.
+#[utoipa::path(post, path = "/models/{model_name}/invoke", operation_id = "invoke")]
 async fn invoke(State(api): State<Api>, Path(model): Path<String>, request: Request) -> Response<Body> {
     let (head, fields) = match read_with_query(&api, request).await {
         Ok(read) => read,

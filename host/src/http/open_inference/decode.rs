@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::elements;
 use crate::serving::ModelCall;
@@ -31,31 +32,44 @@ pub(super) struct Binary {
     by_name: Vec<(String, bool)>,
 }
 
-#[derive(Deserialize)]
-struct Body<'a> {
+/// The JSON of a request.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferenceRequest)]
+pub(super) struct Body<'a> {
+    /// Sent back with the answer.
     id: Option<String>,
+    /// `binary_data_output` says whether outputs are sent as bytes.
     #[serde(default)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     parameters: Parameters,
     #[serde(borrow)]
     inputs: Vec<Input<'a>>,
     outputs: Option<Vec<Output>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InputTensor)]
 struct Input<'a> {
     name: String,
     shape: Vec<i64>,
     datatype: String,
+    /// `binary_data_size` says how many of the bytes behind the JSON are this tensor's.
     #[serde(default)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     parameters: Parameters,
+    /// The elements, flat or nested as the shape is.
     #[serde(borrow)]
+    #[schema(value_type = Option<Vec<Value>>)]
     data: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = RequestedOutput)]
 struct Output {
     name: String,
+    /// `binary_data` says whether this output is sent as bytes.
     #[serde(default)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     parameters: Parameters,
 }
 

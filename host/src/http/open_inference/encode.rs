@@ -1,6 +1,7 @@
 //! From what a model gives to the body of an answer.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::decode::Binary;
 use super::elements::Elements;
@@ -8,7 +9,8 @@ use crate::serving::NamedTensor;
 use crate::serving::datatype_name;
 
 /// What an answer begins with.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = InferenceResponseHead)]
 pub(super) struct Head<'a> {
     pub(super) model_name: &'a str,
     pub(super) model_version: &'a str,
@@ -23,25 +25,32 @@ pub(super) struct Encoded {
     pub(super) json_length: Option<usize>,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceResponse)]
+pub(super) struct Answer<'a> {
     #[serde(flatten)]
     head: Head<'a>,
     outputs: Vec<Output<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OutputTensor)]
 struct Output<'a> {
     name: &'a str,
     datatype: &'static str,
+    #[schema(value_type = Vec<i64>)]
     shape: &'a [i64],
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     parameters: Option<Parameters>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The elements, flat; where they aren't here, their bytes follow the JSON.
+    #[schema(value_type = Vec<Value>, required = false)]
     data: Option<Elements<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OutputTensorParameters)]
 struct Parameters {
     binary_data_size: usize,
 }

@@ -5,6 +5,7 @@ use axum::http::Response;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::super::body::BadBody;
 use super::super::error;
@@ -19,13 +20,18 @@ pub(super) enum ProtocolError {
     Other(ApiError),
 }
 
-#[derive(Serialize)]
-struct Form<'a> {
-    error: &'a str,
+/// The form in which clients read it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProtocolError)]
+pub(super) struct Form {
+    /// The same as `message`: the protocol's own key.
+    error: String,
+    /// The status of the answer.
     code: u16,
+    /// TorchServe's name for what went wrong.
     #[serde(rename = "type")]
-    kind: &'a str,
-    message: &'a str,
+    kind: &'static str,
+    message: String,
 }
 
 // === impl ProtocolError ===
@@ -58,7 +64,7 @@ impl IntoResponse for ProtocolError {
             Self::Other(error) => error,
         };
         let status: StatusCode = error.status();
-        let (kind, message) = (error.kind(), error.message());
-        reply::json(status, &Form { error: message, code: status.as_u16(), kind, message })
+        let (kind, message) = (error.kind(), error.message().to_owned());
+        reply::json(status, &Form { error: message.clone(), code: status.as_u16(), kind, message })
     }
 }

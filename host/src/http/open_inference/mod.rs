@@ -8,7 +8,6 @@ mod encode;
 mod error;
 mod types;
 
-use axum::Router;
 use axum::body::Body;
 use axum::body::Bytes;
 use axum::extract::Path;
@@ -22,13 +21,13 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
-use axum::routing::MethodRouter;
-use axum::routing::any;
-use axum::routing::get;
 use serde::Deserialize;
+use utoipa_axum::router::UtoipaMethodRouterExt;
+use utoipa_axum::routes;
 
 use self::decode::Decoded;
 use self::encode::Head;
+use self::error::Form;
 use self::error::ProtocolError;
 use self::types::Live;
 use self::types::Metadata;
@@ -37,12 +36,18 @@ use self::types::Ready;
 use self::types::ServerMetadata;
 use super::Api;
 use super::body;
+use super::document::Route;
+use super::document::Routes;
+use super::document::View;
+use super::document::also_at;
+use super::document::describing_its_model;
 use super::error::ApiError;
 use super::inference;
 use super::inference::Call;
 use super::inference::urgency;
 use super::reply;
 use super::reply::RequestId;
+use crate::metrics::AskedVersion;
 use crate::serving::Answerer;
 use crate::serving::Endpoint;
 use crate::serving::EndpointState;
@@ -52,7 +57,9 @@ use crate::serving::Verb;
 /// Which model a path names.
 #[derive(Debug, Deserialize)]
 struct Target {
+    #[serde(rename = "model_name")]
     model: String,
+    #[serde(rename = "model_version")]
     version: Option<String>,
 }
 
@@ -61,45 +68,89 @@ type Named = Result<Path<Target>, PathRejection>;
 /// Says where the JSON of a body ends and the binary tensors begin.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-pub(super) fn routes() -> Router<Api> {
-    let mut routes = Router::new()
-        .route("/v2", read_only(get(server)))
-        .route("/v2/health/live", read_only(get(live)))
-        .route("/v2/health/ready", read_only(get(ready)));
-    for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
-        routes = routes
-            .route(model, read_only(get(metadata)))
-            .route(&format!("{model}/ready"), read_only(get(model_ready)))
-            // TorchServe infers whatever the method is.
-            .route(&format!("{model}/infer"), any(infer))
-            .route(&format!("{model}/explain"), any(explain));
-    }
-    routes
+pub(super) fn routes() -> Routes {
+    let at_version =
+        |route, end: &str| also_at(route, &[&format!("/v2/models/{{model_name}}/versions/{{model_version}}{end}")]);
+    // TorchServe infers whatever the method is.
+    let infer = at_version(routes!(infer).map(|route| route.fallback(infer)), "/infer");
+    let explain = at_version(routes!(explain).map(|route| route.fallback(explain)), "/explain");
+    Routes::default()
+        .routes(read_only(routes!(server)))
+        .routes(read_only(routes!(live)))
+        .routes(read_only(routes!(ready)))
+        .routes(read_only(at_version(routes!(metadata), "")))
+        .routes(read_only(at_version(routes!(model_ready), "/ready")))
+        .routes(describing_its_model(infer, View::Inference))
+        .routes(describing_its_model(explain, View::Inference))
 }
 
-fn read_only(route: MethodRouter<Api>) -> MethodRouter<Api> {
-    route.fallback(async || ProtocolError::method_not_allowed())
+fn read_only(route: Route) -> Route {
+    route.map(|route| route.fallback(async || ProtocolError::method_not_allowed()))
 }
 
+/// Says what this server is.
+#[utoipa::path(
+    get,
+    path = "/v2",
+    operation_id = "v2_server",
+    responses((status = 200, description = "Its name, its version and what it has beyond the protocol.", body = ServerMetadata))
+)]
 async fn server() -> Response<Body> {
     reply::json(StatusCode::OK, &ServerMetadata::default())
 }
 
+/// Says that the server is there.
+#[utoipa::path(
+    get,
+    path = "/v2/health/live",
+    operation_id = "v2_live",
+    responses((status = 200, description = "It is.", body = Live))
+)]
 async fn live() -> Response<Body> {
     reply::json(StatusCode::OK, &Live { live: true })
 }
 
+/// Says whether the models that the server was started with are ready.
+#[utoipa::path(
+    get,
+    path = "/v2/health/ready",
+    operation_id = "v2_ready",
+    responses(
+        (status = 200, description = "They are.", body = Ready),
+        (status = 503, description = "They aren't all.", body = Ready),
+    )
+)]
 async fn ready(State(api): State<Api>) -> Response<Body> {
     let ready = api.registry.is_ready();
     reply::json(status(ready), &Ready { ready })
 }
 
+/// Says whether a model is ready.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model_name}/ready",
+    operation_id = "v2_modelReady",
+    responses(
+        (status = 200, description = "It is.", body = ModelReady),
+        (status = 503, description = "It isn't.", body = ModelReady),
+    )
+)]
 async fn model_ready(State(api): State<Api>, target: Named) -> Result<Response<Body>, ProtocolError> {
     let (target, endpoint) = find(&api, target)?;
     let ready = endpoint.is_ready();
     Ok(reply::json(status(ready), &ModelReady { name: target.model, ready }))
 }
 
+/// Says what a model takes and gives, as far as that is known.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model_name}",
+    operation_id = "v2_model",
+    responses(
+        (status = 200, description = "Its versions, inputs and outputs.", body = Metadata),
+        (status = 503, description = "It isn't loaded.", body = Form),
+    )
+)]
 async fn metadata(State(api): State<Api>, target: Named) -> Result<Response<Body>, ProtocolError> {
     let (target, endpoint) = find(&api, target)?;
     let versions = api.registry.versions(&target.model).map_err(ApiError::from)?;
@@ -112,6 +163,26 @@ async fn metadata(State(api): State<Api>, target: Named) -> Result<Response<Body
     Ok(reply::json(StatusCode::OK, &metadata))
 }
 
+/// Infers: calls a TorchScript model itself with the named inputs, or hands the body to the handler.
+///
+/// Whatever the method of the request is, it is answered as this one.
+/// Inputs and outputs may also travel as bytes behind the JSON; `Inference-Header-Content-Length` is then its length.
+#[utoipa::path(
+    post,
+    path = "/v2/models/{model_name}/infer",
+    operation_id = "v2_infer",
+    params(("Inference-Header-Content-Length" = Option<u64>, Header, description = "The length of the JSON, where bytes follow it.")),
+    request_body(content((decode::Body = "application/json"), (Value = "application/octet-stream"))),
+    responses(
+        (status = 200, description = "The outputs, or what the handler answers.", content((encode::Answer = "application/json"), (Value = "application/octet-stream"))),
+        (status = 400, description = "The request is no inference request, or doesn't fit the model.", body = Form),
+        (status = 413, description = "The body is larger than max_request_size; the answer has none."),
+        (status = 500, description = "The model or the handler failed.", body = Form),
+        (status = 503, description = "The queue is full, or no worker serves the model.", body = Form),
+        (status = 504, description = "The model was too busy to answer within clientTimeoutInMills.", body = Form),
+        (status = 507, description = "The device has too little memory.", body = Form),
+    )
+)]
 async fn infer(
     State(api): State<Api>,
     target: Named,
@@ -126,6 +197,24 @@ async fn infer(
     }
 }
 
+/// Asks a model's handler to explain its prediction.
+///
+/// Whatever the method of the request is, it is answered as this one.
+#[utoipa::path(
+    post,
+    path = "/v2/models/{model_name}/explain",
+    operation_id = "v2_explain",
+    request_body(content((Value = "application/json"))),
+    responses(
+        (status = 200, description = "What the handler answers.", content((Value = "application/json"))),
+        (status = 400, description = "The handler refuses the request.", body = Form),
+        (status = 413, description = "The body is larger than max_request_size; the answer has none."),
+        (status = 500, description = "The handler failed.", body = Form),
+        (status = 501, description = "The model's handler explains nothing.", body = Form),
+        (status = 503, description = "The queue is full, or no worker serves the model.", body = Form),
+        (status = 504, description = "The model was too busy to answer within clientTimeoutInMills.", body = Form),
+    )
+)]
 async fn explain(
     State(api): State<Api>,
     target: Named,
@@ -150,7 +239,7 @@ async fn call(
     }
     .map_err(ApiError::bad_request)?;
     let outputs = endpoint
-        .infer(call, urgency(&head.headers))
+        .infer(call, urgency(&head.headers), AskedVersion::of(target.version.as_deref()))
         .await
         .map_err(|error| ApiError::serving(&error, &target.model, target.version.as_deref()))?;
     let version = endpoint.version().to_string();

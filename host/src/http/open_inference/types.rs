@@ -1,36 +1,38 @@
 //! The JSON that clients of the protocol read.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::serving::KnownTensor;
 use crate::serving::Signature;
 use crate::serving::datatype_name;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ServerMetadata {
     name: &'static str,
     version: &'static str,
+    #[schema(value_type = Vec<String>)]
     extensions: [&'static str; 1],
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Live {
     pub(super) live: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Ready {
     pub(super) ready: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ModelReady {
     pub(super) name: String,
     pub(super) ready: bool,
 }
 
 /// What is known of a model's tensors, and nothing that isn't.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Metadata {
     name: String,
     /// All that may be asked for.
@@ -41,7 +43,7 @@ pub(super) struct Metadata {
     properties: Properties,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Tensor {
     name: String,
     /// Empty where it isn't known, as the protocol's gRPC form says it.
@@ -50,7 +52,7 @@ struct Tensor {
 }
 
 /// How the rest is to be read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Properties {
     inputs: &'static str,
 }

@@ -16,7 +16,7 @@ fn json_only(json: &Value) -> Result<Decoded, String> {
     decode(&serde_json::to_vec(json).unwrap().into(), None)
 }
 
-fn one(input: Value) -> Value {
+fn one(input: &Value) -> Value {
     json!({"inputs": [input]})
 }
 
@@ -73,12 +73,12 @@ fn binary_tensors_lie_behind_the_json_in_the_order_of_the_inputs() {
 #[test]
 fn what_is_wrong_is_said_with_the_input_s_name() {
     let x = |shape: Value, datatype: &str, data: Value| {
-        one(json!({"name": "x", "shape": shape, "datatype": datatype, "data": data}))
+        one(&json!({"name": "x", "shape": shape, "datatype": datatype, "data": data}))
     };
     for (body, said) in [
         (json!([]), "no inference request of the Open Inference Protocol"),
         (json!({}), "missing field `inputs`"),
-        (one(json!({"name": "x", "datatype": "FP32", "data": [1]})), "missing field `shape`"),
+        (one(&json!({"name": "x", "datatype": "FP32", "data": [1]})), "missing field `shape`"),
         (
             x(json!([1]), "FLOAT", json!([1])),
             "the input \"x\": \"FLOAT\" is no datatype of the protocol: use one of BOOL",
@@ -93,13 +93,13 @@ fn what_is_wrong_is_said_with_the_input_s_name() {
         ),
         (x(json!([1]), "INT8", json!([300])), "INT8 of shape [1]: element 0 of its data is 300"),
         (x(json!([1]), "BF16", json!([1])), "BF16 has no form in JSON"),
-        (one(json!({"name": "x", "shape": [1], "datatype": "FP32"})), "neither data nor binary_data_size"),
+        (one(&json!({"name": "x", "shape": [1], "datatype": "FP32"})), "neither data nor binary_data_size"),
         (
-            one(json!({"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}})),
+            one(&json!({"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}})),
             "no header Inference-Header-Content-Length",
         ),
         (
-            one(json!({"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"shared_memory_region": "r"}})),
+            one(&json!({"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"shared_memory_region": "r"}})),
             "shared memory is not here",
         ),
         (
@@ -121,7 +121,7 @@ fn what_is_wrong_is_said_with_the_input_s_name() {
 #[test]
 fn binary_data_of_the_wrong_size_is_refused() {
     let x = |size: Value| {
-        one(json!({"name": "x", "shape": [2], "datatype": "INT16", "parameters": {"binary_data_size": size}}))
+        one(&json!({"name": "x", "shape": [2], "datatype": "INT16", "parameters": {"binary_data_size": size}}))
     };
     for (body, behind, said) in [
         (x(json!(5)), &[0; 5][..], "its binary_data_size is 5, and such a tensor has 4 bytes"),
@@ -130,7 +130,7 @@ fn binary_data_of_the_wrong_size_is_refused() {
         (x(json!(4)), &[0; 6], "2 bytes of the body belong to no input"),
         (
             one(
-                json!({"name": "x", "shape": [2], "datatype": "INT16", "data": [1, 2], "parameters": {"binary_data_size": 4}}),
+                &json!({"name": "x", "shape": [2], "datatype": "INT16", "data": [1, 2], "parameters": {"binary_data_size": 4}}),
             ),
             &[0; 4],
             "it has data as well as binary_data_size",
