@@ -1,5 +1,6 @@
 //! The small print of TorchServe's contract: the form of answers, the order of fields, how parameters are read, what a connection does.
 
+use std::fs;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
@@ -296,6 +297,19 @@ fn a_description_that_never_comes_ends_in_time() {
     let message = ask(&server, "GET", "/models/sleeps?customized=true").error(500, "InternalServerException");
     assert!(message.starts_with("Worker died."), "{message}");
     assert_eq!(server.predict("sleeps", "awake").ok(), "awake");
+}
+
+#[test]
+fn what_a_killed_server_has_left_is_removed() {
+    let setup = Setup::with_echo();
+    let work = setup.store().parent().unwrap().join("work");
+    // Beyond the numbers that processes have.
+    let left = work.join("sconce-999999999-x");
+    fs::create_dir_all(left.join("package")).unwrap();
+    let server = setup.start();
+    assert_eq!(work, server.work());
+    assert!(!left.exists() && work.is_dir());
+    server.still_serves();
 }
 
 #[test]

@@ -9,8 +9,6 @@ use crate::config::settings::Settings;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestConfig {
     pub envelope: Envelope,
-    /// Whether text and JSON are decoded by their content type.
-    pub decode_input: bool,
     /// Whether handlers refuse pictures with very many pixels; they read it as a property.
     pub limit_image_pixels: bool,
 }
@@ -27,7 +25,6 @@ pub enum Envelope {
 }
 
 pub(super) const ENVELOPE: &str = "service_envelope";
-pub(super) const DECODE: &str = "decode_input_request";
 pub(super) const LIMIT_PIXELS: &str = "limit_max_image_pixels";
 
 const ENVELOPES: [(&str, Envelope); 5] = [
@@ -52,7 +49,6 @@ impl RequestConfig {
         };
         Ok(Self {
             envelope,
-            decode_input: settings.switch(DECODE, true)?,
             limit_image_pixels: settings.switch(LIMIT_PIXELS, true)?,
         })
     }
@@ -67,7 +63,7 @@ impl fmt::Display for Envelope {
 
 impl Default for RequestConfig {
     fn default() -> Self {
-        Self { envelope: Envelope::None, decode_input: true, limit_image_pixels: true }
+        Self { envelope: Envelope::None, limit_image_pixels: true }
     }
 }
 
@@ -90,8 +86,8 @@ mod tests {
         for (text, envelope) in [("", Envelope::None), ("NONE", Envelope::None), ("kservev2", Envelope::KserveV2)] {
             assert_eq!(load(&format!("service_envelope={text}")).unwrap().envelope, envelope);
         }
-        let raw = load("decode_input_request=false\nlimit_max_image_pixels=false").unwrap();
-        assert_eq!(raw, RequestConfig { envelope: Envelope::None, decode_input: false, limit_image_pixels: false });
+        let raw = load("limit_max_image_pixels=false").unwrap();
+        assert_eq!(raw, RequestConfig { envelope: Envelope::None, limit_image_pixels: false });
         let message = load("service_envelope=xml").unwrap_err().to_string();
         assert!(
             message.contains("service_envelope = \"xml\" is not none, body, json, kserve or kservev2"),
