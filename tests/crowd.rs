@@ -4,7 +4,6 @@
 //! `SCONCE_TEST_SEED` says what happens, `SCONCE_TEST_OPERATIONS` how many operations each client does.
 
 mod everybody;
-mod left_over;
 mod owner;
 mod predictor;
 
@@ -16,13 +15,13 @@ use std::time::Instant;
 use ureq::Agent;
 
 use self::everybody::Everybody;
-use self::left_over::LeftOver;
 use self::owner::Owner;
 use self::predictor::Predictor;
 use self::predictor::Tally;
 use crate::support::Answer;
 use crate::support::Archive;
 use crate::support::Chance;
+use crate::support::LeftOver;
 use crate::support::Seed;
 use crate::support::Sent;
 use crate::support::Server;
@@ -75,6 +74,7 @@ fn fifty_models_come_and_go_while_others_predict() {
         .models("echo.mar")
         .start();
     server.still_serves();
+    server.comes_to_rest();
     let before = LeftOver::of(&server);
     // The first round makes what is kept: buffers, the labels of metrics, the allocator's own.
     let operations = operations();
@@ -99,7 +99,7 @@ fn fifty_models_come_and_go_while_others_predict() {
 
 fn operations() -> usize {
     let number = std::env::var("SCONCE_TEST_OPERATIONS").ok();
-    number.map_or(80, |text| text.parse().unwrap())
+    number.map_or(200, |text| text.parse().unwrap())
 }
 
 /// So many operations by each client, and then all models go.

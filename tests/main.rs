@@ -26,6 +26,7 @@ mod faults;
 mod inference;
 mod launcher;
 mod layering;
+mod malformed;
 mod management;
 mod mass;
 mod metrics;

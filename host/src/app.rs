@@ -28,6 +28,7 @@ use crate::config::WatchConfig;
 use crate::http;
 use crate::http::Api;
 use crate::http::Apis;
+use crate::http::BodyLimits;
 use crate::http::Tokens;
 use crate::metrics::Metrics;
 use crate::metrics::SystemMetrics;
@@ -271,11 +272,12 @@ impl App {
         let api = Api {
             registry: Arc::clone(&self.registry),
             model_api: self.config.access.enable_model_api,
-            max_request_size: self.config.max_request_size,
+            body_limits: BodyLimits { size: self.config.max_request_size, silence: self.config.requests.slow_client },
             envelope: self.config.requests.envelope,
             tokens: tokens.map(Tokens::ring),
         };
-        tokio::spawn(http::serve(port.listener, http::router(port.apis, api), end))
+        let head_time = self.config.requests.slow_client;
+        tokio::spawn(http::serve(head_time, port.listener, http::router(port.apis, api), end))
     }
 
     /// Works on the registry on a thread of its own, and tells when that is done.

@@ -24,8 +24,8 @@ impl<'a> Everybody<'a> {
     }
 
     pub(super) fn act(&mut self) {
-        let name = *self.chance.of(&EVERYBODY_S);
-        let version = *self.chance.of(&Version::ALL);
+        let name = self.chance.of(&EVERYBODY_S);
+        let version = self.chance.of(&Version::ALL);
         match self.chance.below(6) {
             0 => self.register(name, version),
             1 => self.scale(name, version),

@@ -40,6 +40,8 @@ struct Workers {
     are_there: bool,
 }
 
+const CHANGES_OF_MIND: usize = 4;
+
 /// So much of what was done is told.
 const TOLD: usize = 20;
 
@@ -58,7 +60,8 @@ impl<'a> Owner<'a> {
         let model = self.chance.below(MODELS_OF_EACH);
         match self.chance.below(16) {
             0..4 => self.register(model),
-            4..8 => self.scale(model),
+            4..7 => self.scale(model),
+            7 => self.change_mind(model),
             8..10 => self.describe(model),
             10 => self.list(),
             11..13 => self.set_default(model),
@@ -83,7 +86,7 @@ impl<'a> Owner<'a> {
     }
 
     fn register(&mut self, model: usize) {
-        let version = *self.chance.of(&Version::ALL);
+        let version = self.chance.of(&Version::ALL);
         let workers = self.chance.below(3);
         let in_background = self.chance.one_in(2);
         let (name, url) = (self.models[model].name.clone(), version.url());
@@ -119,9 +122,20 @@ impl<'a> Owner<'a> {
     }
 
     fn scale(&mut self, model: usize) {
+        let (version, in_background) = (self.any_version(), self.chance.one_in(2));
+        self.scale_now(model, version, in_background);
+    }
+
+    /// Says one thing after the other and waits for none; the last one counts.
+    fn change_mind(&mut self, model: usize) {
         let version = self.any_version();
+        (0..CHANGES_OF_MIND).for_each(|_| self.scale_now(model, version, true));
+        self.scale_now(model, version, false);
+        self.describe_one(model, version);
+    }
+
+    fn scale_now(&mut self, model: usize, version: Option<Version>, in_background: bool) {
         let workers = self.chance.below(4);
-        let in_background = self.chance.one_in(2);
         let name = self.models[model].name.clone();
         let synchronous = if in_background { "" } else { "&synchronous=true" };
         let query = format!("min_worker={workers}{synchronous}");
@@ -192,7 +206,7 @@ impl<'a> Owner<'a> {
     }
 
     fn set_default(&mut self, model: usize) {
-        let version = *self.chance.of(&Version::ALL);
+        let version = self.chance.of(&Version::ALL);
         let name = self.models[model].name.clone();
         let answer = self.ask("PUT", &format!("/models/{name}/{}/set-default", version.text()), "");
         let text = version.text();
@@ -278,7 +292,7 @@ impl<'a> Owner<'a> {
 
     /// None, most times: the default one is meant.
     fn any_version(&mut self) -> Option<Version> {
-        let version = *self.chance.of(&Version::ALL);
+        let version = self.chance.of(&Version::ALL);
         (!self.chance.one_in(2)).then_some(version)
     }
 

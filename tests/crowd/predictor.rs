@@ -39,10 +39,10 @@ impl<'a> Predictor<'a> {
         assert_eq!(names.len(), 50);
         let mut number = 0;
         while !end.load(Ordering::Relaxed) {
-            let version = *self.chance.of(&Version::ALL);
+            let version = self.chance.of(&Version::ALL);
             let version = (!self.chance.one_in(2)).then_some(version);
             let body = format!("request {number} ").repeat(1 + self.chance.below(200));
-            let name = self.chance.of(&names);
+            let name = &names[self.chance.below(names.len())];
             self.predict(name, version, &body);
             number += 1;
         }

@@ -60,6 +60,7 @@ const KEYS: &[(&str, Treatment)] = &[
     (requests::LIMIT_PIXELS, Honoured),
     told("decode_input_request", "false", DECODING),
     (requests::ENVELOPE, Honoured),
+    (requests::SLOW_CLIENT, Honoured),
     (access::ALLOWED_URLS, Honoured),
     (access::ENV_ALLOWED_URLS, Honoured),
     (access::NO_TOKENS, Honoured),

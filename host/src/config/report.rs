@@ -111,6 +111,7 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         (metrics::AUTO_DETECT, measured.auto_detect.to_string()),
         (metrics::NO_SYSTEM, measured.system_interval.is_none().to_string()),
         (metrics::SYSTEM_INTERVAL, measured.system_interval.map_or(String::new(), seconds)),
+        (requests::SLOW_CLIENT, millis(requests.slow_client)),
         (keys::WORK_DIR, path(&config.work_dir).unwrap_or_default()),
         (swap::WATCH, watch.is_some().to_string()),
         (swap::SETTLE, watch.map_or(String::new(), |watch| millis(watch.settle))),

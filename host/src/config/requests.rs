@@ -1,6 +1,7 @@
 //! What becomes of a request's body before a handler sees it.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::config::error::ConfigError;
 use crate::config::settings::Settings;
@@ -11,6 +12,8 @@ pub struct RequestConfig {
     pub envelope: Envelope,
     /// Whether handlers refuse pictures with very many pixels; they read it as a property.
     pub limit_image_pixels: bool,
+    /// For so long a client may keep a connection waiting: for the whole head of its next request, or for the next bytes of a body.
+    pub slow_client: Duration,
 }
 
 /// The form in which clients wrap their inputs, and expect the outputs.
@@ -26,6 +29,10 @@ pub enum Envelope {
 
 pub(super) const ENVELOPE: &str = "service_envelope";
 pub(super) const LIMIT_PIXELS: &str = "limit_max_image_pixels";
+pub(super) const SLOW_CLIENT: &str = "sconce_slow_client_ms";
+
+/// Pools of clients keep their connections for about a minute.
+const DEFAULT_SLOW_CLIENT: Duration = Duration::from_secs(75);
 
 const ENVELOPES: [(&str, Envelope); 5] = [
     ("none", Envelope::None),
@@ -50,6 +57,9 @@ impl RequestConfig {
         Ok(Self {
             envelope,
             limit_image_pixels: settings.switch(LIMIT_PIXELS, true)?,
+            slow_client: settings
+                .number(SLOW_CLIENT, 1)?
+                .map_or(DEFAULT_SLOW_CLIENT, |number| Duration::from_millis(number.into())),
         })
     }
 }
@@ -63,7 +73,7 @@ impl fmt::Display for Envelope {
 
 impl Default for RequestConfig {
     fn default() -> Self {
-        Self { envelope: Envelope::None, limit_image_pixels: true }
+        Self { envelope: Envelope::None, limit_image_pixels: true, slow_client: DEFAULT_SLOW_CLIENT }
     }
 }
 
@@ -86,8 +96,9 @@ mod tests {
         for (text, envelope) in [("", Envelope::None), ("NONE", Envelope::None), ("kservev2", Envelope::KserveV2)] {
             assert_eq!(load(&format!("service_envelope={text}")).unwrap().envelope, envelope);
         }
-        let raw = load("limit_max_image_pixels=false").unwrap();
-        assert_eq!(raw, RequestConfig { envelope: Envelope::None, limit_image_pixels: false });
+        let raw = load("limit_max_image_pixels=false\nsconce_slow_client_ms=9").unwrap();
+        let slow_client = Duration::from_millis(9);
+        assert_eq!(raw, RequestConfig { envelope: Envelope::None, limit_image_pixels: false, slow_client });
         let message = load("service_envelope=xml").unwrap_err().to_string();
         assert!(
             message.contains("service_envelope = \"xml\" is not none, body, json, kserve or kservev2"),

@@ -16,6 +16,15 @@ use http_body_util::Limited;
 use super::error::ApiError;
 use crate::serving::Field;
 
+/// What a body may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// In bytes.
+    pub size: usize,
+    /// For so long a client may send nothing before its body has ended.
+    pub silence: Duration,
+}
+
 /// The name of the only field where a body isn't a form.
 const BODY: &str = "body";
 
@@ -33,22 +42,19 @@ const OCTETS: &str = "application/octet-stream";
 /// A body of nothing but separators would else become a million fields.
 const MOST_FIELDS: usize = 1024;
 
-/// For so long a client may send nothing before its body has ended.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// Reads a body of at most `limit` bytes into its fields.
-pub(super) async fn fields(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<Field>, BadBody> {
-    let body = read(headers, body, limit).await?;
+/// Reads a body within its limits into its fields.
+pub(super) async fn fields(headers: &HeaderMap, body: Body, limits: BodyLimits) -> Result<Vec<Field>, BadBody> {
+    let body = read(headers, body, limits).await?;
     fields_of(headers, body).await
 }
 
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, BadBody> {
+/// Reads a body within its limits.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limits: BodyLimits) -> Result<Bytes, BadBody> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
+    if announced.is_some_and(|length| length > limits.size as u64) {
         return Err(BadBody::TooLarge);
     }
-    collect(Limited::new(body, limit)).await
+    collect(Limited::new(body, limits.size), limits.silence).await
 }
 
 /// Takes a body apart into its fields.
@@ -72,15 +78,15 @@ pub(super) fn with_query(query: Option<&str>, fields: Vec<Field>) -> Result<Vec<
     Ok(all)
 }
 
-async fn collect(mut body: Limited<Body>) -> Result<Bytes, BadBody> {
+async fn collect(mut body: Limited<Body>, silence: Duration) -> Result<Bytes, BadBody> {
     let broken =
         |why: String| BadBody::Other(ApiError::bad_request(format!("The body broke off before its end: {why}")));
     let mut frames = Vec::new();
     let mut length = 0;
     loop {
-        let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+        let frame = tokio::time::timeout(silence, body.frame()).await;
         let Ok(frame) = frame else {
-            let text = format!("The body broke off before its end: nothing came for {} s.", SILENCE.as_secs());
+            let text = format!("The body broke off before its end: nothing came for {} s.", silence.as_secs_f64());
             return Err(BadBody::TooSlow(ApiError::request_timeout(text)));
         };
         match frame {
@@ -161,10 +167,12 @@ impl IntoResponse for BadBody {
 mod tests {
     use super::*;
 
+    const LIMITS: BodyLimits = BodyLimits { size: 10_000, silence: Duration::from_secs(60) };
+
     async fn taken(content_type: &str, body: &str) -> Result<Vec<(String, String, String)>, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
-        match fields(&headers, Body::from(body.to_owned()), 10_000).await {
+        match fields(&headers, Body::from(body.to_owned()), LIMITS).await {
             Ok(fields) => Ok(fields
                 .into_iter()
                 .map(|field| (field.name, field.content_type, String::from_utf8(field.bytes.to_vec()).unwrap()))
@@ -206,7 +214,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_is_waited_for_only_a_while() {
         let never = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
-        let error = fields(&HeaderMap::new(), Body::from_stream(never), 1000).await.unwrap_err();
+        let error = fields(&HeaderMap::new(), Body::from_stream(never), LIMITS).await.unwrap_err();
         assert_eq!(error.into_response().status(), 408);
     }
 
@@ -222,8 +230,8 @@ mod tests {
         ] {
             assert_eq!(taken(content_type, body).await, Err(400), "{content_type}");
         }
-        let long = "a".repeat(1001);
-        let error = fields(&HeaderMap::new(), Body::from(long), 1000).await.unwrap_err();
+        let long = "a".repeat(LIMITS.size + 1);
+        let error = fields(&HeaderMap::new(), Body::from(long), LIMITS).await.unwrap_err();
         assert_eq!(error.into_response().status(), 413);
     }
 }

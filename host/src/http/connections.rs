@@ -31,17 +31,19 @@ use super::reply;
 /// What a client may cost before its request is there.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// How long a connection may wait for the whole head of its next request. Pools of clients keep theirs for about a minute.
+    /// How long a connection may wait for the whole head of its next request.
     head_time: Duration,
     /// The bytes of a head; TorchServe takes 4,096 of a request line and 8,192 of headers.
     head_size: usize,
 }
 
-const LIMITS: Limits = Limits { head_time: Duration::from_secs(75), head_size: 64 * 1024 };
+const HEAD_SIZE: usize = 64 * 1024;
 
 /// Answers at a port until `end` says so; then each connection ends after the answer it is at.
-pub async fn serve(listener: TcpListener, router: Router, end: watch::Receiver<bool>) {
-    serve_within(LIMITS, listener, router, end).await;
+///
+/// A connection may wait for `head_time` for the whole head of its next request.
+pub async fn serve(head_time: Duration, listener: TcpListener, router: Router, end: watch::Receiver<bool>) {
+    serve_within(Limits { head_time, head_size: HEAD_SIZE }, listener, router, end).await;
 }
 
 async fn serve_within(limits: Limits, mut listener: TcpListener, router: Router, mut end: watch::Receiver<bool>) {
@@ -119,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    const QUICK: Limits = Limits { head_time: Duration::from_millis(100), ..LIMITS };
+    const QUICK: Limits = Limits { head_time: Duration::from_millis(100), head_size: HEAD_SIZE };
     const PATIENCE: Duration = Duration::from_secs(60);
 
     async fn start(limits: Limits) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
@@ -160,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_head_is_taken_and_a_flood_is_not() {
-        let (address, _end, _served) = start(Limits { head_time: PATIENCE, ..LIMITS }).await;
+        let (address, _end, _served) = start(Limits { head_time: PATIENCE, head_size: HEAD_SIZE }).await;
         let with = |line: usize, headers: usize| {
             let path = "p".repeat(line);
             let value = "v".repeat(headers);
@@ -168,7 +170,7 @@ mod tests {
         };
         // What TorchServe takes, and more.
         assert!(speak(address, with(4096, 8192)).await.ends_with("answered"));
-        refused(&speak(address, with(10, LIMITS.head_size)).await);
+        refused(&speak(address, with(10, HEAD_SIZE)).await);
         let many: Vec<_> = (0..1000).map(|number| format!("x-{number}: v\r\n")).collect();
         let flood = format!("GET /x HTTP/1.1\r\nhost: h\r\n{}\r\n", many.concat());
         refused(&speak(address, vec![flood]).await);
@@ -191,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_http_is_told_so() {
-        let (address, _end, _served) = start(Limits { head_time: PATIENCE, ..LIMITS }).await;
+        let (address, _end, _served) = start(Limits { head_time: PATIENCE, head_size: HEAD_SIZE }).await;
         for words in ["\u{16}\u{3}\u{1} this is no HTTP\r\n\r\n", "GET\r\n\r\n", "GET /x HTTP/1.1\r\nno header\r\n\r\n"]
         {
             refused(&speak(address, vec![words.to_owned()]).await);
@@ -204,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_comes_when_the_last_connection_is_closed() {
-        let (address, end, served) = start(Limits { head_time: PATIENCE, ..LIMITS }).await;
+        let (address, end, served) = start(Limits { head_time: PATIENCE, head_size: HEAD_SIZE }).await;
         // A client that keeps its connection, and asks nothing further.
         let answered = tokio::task::spawn_blocking(move || {
             let mut stream = TcpStream::connect(address).unwrap();

@@ -32,6 +32,7 @@ use axum::middleware;
 use tower::util::MapResponseLayer;
 use utoipa::OpenApi;
 
+pub use body::BodyLimits;
 pub use connections::serve;
 pub use key_ring::Ring;
 pub use key_ring::Tokens;
@@ -47,8 +48,7 @@ pub struct Api {
     pub registry: Arc<Registry>,
     /// Whether models may be registered and unregistered.
     pub model_api: bool,
-    /// The largest body that is taken, in bytes.
-    pub max_request_size: usize,
+    pub body_limits: BodyLimits,
     /// The form in which clients wrap their inputs.
     pub envelope: Envelope,
     /// `None`: nobody is asked for a token.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::body::to_bytes;
 use axum::extract::Path;
 use axum::extract::State;
 use axum::extract::rejection::PathRejection;
@@ -25,6 +24,8 @@ use utoipa::openapi::schema::ObjectBuilder;
 use utoipa_axum::routes;
 
 use super::Api;
+use super::body;
+use super::body::BodyLimits;
 use super::document::Kind;
 use super::document::Routes;
 use super::document::also_at;
@@ -97,8 +98,10 @@ async fn register(State(api): State<Api>, request: axum::extract::Request) -> Re
         return error::method_not_allowed().await.into_response();
     }
     let (head, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    let limits = BodyLimits { size: LARGEST_BODY, ..api.body_limits };
+    let body = match body::read(&head.headers, body, limits).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into_response(),
     };
     let parameters = match Parameters::of_request(&head.uri, &head.headers, &body) {
         Ok(parameters) => parameters,

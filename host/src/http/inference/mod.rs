@@ -93,7 +93,7 @@ async fn read(api: &Api, request: axum::extract::Request) -> Result<(Parts, Vec<
         return Err(error::method_not_allowed().await.into_response());
     }
     let (head, body) = request.into_parts();
-    let fields = body::fields(&head.headers, body, api.max_request_size).await;
+    let fields = body::fields(&head.headers, body, api.body_limits).await;
     fields.map(|fields| (head, fields)).map_err(IntoResponse::into_response)
 }
 

@@ -279,7 +279,7 @@ async fn taken(api: &Api, request: axum::extract::Request) -> Result<(Parts, Byt
         return Err(ProtocolError::method_not_allowed());
     }
     let (head, body) = request.into_parts();
-    let body = body::read(&head.headers, body, api.max_request_size).await?;
+    let body = body::read(&head.headers, body, api.body_limits).await?;
     Ok((head, body))
 }
 

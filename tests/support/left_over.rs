@@ -6,25 +6,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::support::Server;
-use crate::support::patience;
+use super::Server;
+use super::patience;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LeftOver {
+pub(crate) struct LeftOver {
     /// Mapped libraries, and private copies of them on disk.
     libraries: u64,
     copies: usize,
     generations: u64,
     /// Folders of unpacked archives.
     packages: usize,
-    /// Without those of the pool that the runtime keeps for a while.
+    /// Without those that are kept for a while: of the runtime's pool, and for the next trial of a library.
     threads: Vec<String>,
-    /// Open files that aren't connections.
+    /// Open files that are neither connections nor pipes to such a trial.
     files: usize,
 }
 
-/// The runtime names all its threads so.
-const POOL: &str = "tokio-rt-worker";
+const KEPT_FOR_A_WHILE: [&str; 2] = ["tokio-rt-worker", "canary-output"];
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -32,8 +31,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 // === impl LeftOver ===
 
 impl LeftOver {
-    pub(super) fn of(server: &Server) -> Self {
-        let mut threads: Vec<_> = server.threads().into_iter().filter(|name| name != POOL).collect();
+    /// Of a server at rest.
+    pub(crate) fn of(server: &Server) -> Self {
+        let mut threads: Vec<_> =
+            server.threads().into_iter().filter(|name| !KEPT_FOR_A_WHILE.contains(&name.as_str())).collect();
         threads.sort_unstable();
         Self {
             libraries: server.metric("sconce_libraries_mapped", &[]),
@@ -46,7 +47,7 @@ impl LeftOver {
     }
 
     /// Waits until the server has nothing else: what is retired goes in the background.
-    pub(super) fn is_all_there_is(&self, server: &Server) {
+    pub(crate) fn is_all_there_is(&self, server: &Server) {
         server.comes_to_rest();
         let end = Instant::now() + patience();
         let mut now = Self::of(server);
@@ -65,9 +66,11 @@ fn packages(work: &Path) -> usize {
     entries(work).flat_map(|of_run| entries(&of_run).collect::<Vec<_>>()).filter(is_package).count()
 }
 
-/// The open files of a process that aren't sockets.
+/// The open files of a process that are neither sockets nor pipes.
 fn files(process: u32) -> usize {
     let all = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
     let targets = all.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
-    targets.filter(|target| !target.to_string_lossy().starts_with("socket:")).count()
+    let is_file =
+        |target: &PathBuf| !["socket:", "pipe:"].iter().any(|kind| target.to_string_lossy().starts_with(kind));
+    targets.filter(is_file).count()
 }
