@@ -300,6 +300,15 @@ fn a_description_that_never_comes_ends_in_time() {
 }
 
 #[test]
+fn handlers_see_the_server_s_properties() {
+    let teller = Archive::new("teller", "request_teller").config("batchSize: 3\nmaxBatchDelay: 1\n");
+    let setup = Setup::new().plugin(&fixture("request-teller")).model(&teller);
+    let server = setup.property("limit_max_image_pixels", "false").start();
+    let told = server.predict("teller", "x").json();
+    assert_eq!(told["properties"], json!(["sconce", env!("CARGO_PKG_VERSION"), "3", "false"]));
+}
+
+#[test]
 fn what_a_killed_server_has_left_is_removed() {
     let setup = Setup::with_echo();
     let work = setup.store().parent().unwrap().join("work");
