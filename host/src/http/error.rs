@@ -296,4 +296,11 @@ mod tests {
         let shown = ApiError::serving(&error, "m", None);
         assert_eq!(shown.message, "Prediction failed");
     }
+
+    #[test]
+    fn without_a_store_nothing_can_be_registered() {
+        let shown = ApiError::from(RegisterError::NoStore);
+        assert_eq!((shown.status.as_u16(), shown.kind), (404, MODEL_NOT_FOUND));
+        assert_eq!(shown.message, "Model store has not been configured.");
+    }
 }
