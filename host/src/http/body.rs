@@ -154,6 +154,12 @@ fn put(fields: &mut Vec<Field>, field: Field) -> Result<(), ApiError> {
     Ok(())
 }
 
+impl From<ApiError> for BadBody {
+    fn from(error: ApiError) -> Self {
+        Self::Other(error)
+    }
+}
+
 impl IntoResponse for BadBody {
     fn into_response(self) -> Response {
         match self {
