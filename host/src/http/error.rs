@@ -201,7 +201,7 @@ impl From<SwapError> for ApiError {
 impl From<RegisterError> for ApiError {
     fn from(error: RegisterError) -> Self {
         let (status, kind) = match &error {
-            RegisterError::Runtime(_) => (StatusCode::BAD_REQUEST, BAD_REQUEST),
+            RegisterError::Runtime(_) | RegisterError::TooManyWorkers => (StatusCode::BAD_REQUEST, BAD_REQUEST),
             RegisterError::NoStore => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
             RegisterError::Archive { fault, .. } => match fault {
                 ArchiveFault::NotFound => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
@@ -224,7 +224,7 @@ impl From<ScaleError> for ApiError {
     fn from(error: ScaleError) -> Self {
         match error {
             ScaleError::Lookup(error) => error.into(),
-            ScaleError::MaxBelowMin => Self::bad_request(error.to_string()),
+            ScaleError::MaxBelowMin | ScaleError::TooMany => Self::bad_request(error.to_string()),
             ScaleError::Failed(_) => Self::internal(error.to_string()),
         }
     }
