@@ -277,7 +277,7 @@ impl App {
             tokens: tokens.map(Tokens::ring),
         };
         let head_time = self.config.requests.slow_client;
-        tokio::spawn(http::serve(head_time, port.listener, http::router(port.apis, api), end))
+        tokio::spawn(http::serve(head_time, port.listener, http::entrance(port.apis, api), end))
     }
 
     /// Works on the registry on a thread of its own, and tells when that is done.

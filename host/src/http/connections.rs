@@ -5,13 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
-use axum::http::Response;
-use axum::response::IntoResponse;
 use axum::serve::Listener;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -20,13 +14,10 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
-use tower::ServiceExt;
 
-use super::error::ApiError;
+use super::entrance::Entrance;
 use super::introduced::Introduced;
 use super::introduced::Understood;
-use super::path;
-use super::reply;
 
 /// What a client may cost before its request is there.
 #[derive(Debug, Clone, Copy)]
@@ -42,11 +33,11 @@ const HEAD_SIZE: usize = 64 * 1024;
 /// Answers at a port until `end` says so; then each connection ends after the answer it is at.
 ///
 /// A connection may wait for `head_time` for the whole head of its next request.
-pub async fn serve(head_time: Duration, listener: TcpListener, router: Router, end: watch::Receiver<bool>) {
-    serve_within(Limits { head_time, head_size: HEAD_SIZE }, listener, router, end).await;
+pub async fn serve(head_time: Duration, listener: TcpListener, entrance: Entrance, end: watch::Receiver<bool>) {
+    serve_within(Limits { head_time, head_size: HEAD_SIZE }, listener, entrance, end).await;
 }
 
-async fn serve_within(limits: Limits, mut listener: TcpListener, router: Router, mut end: watch::Receiver<bool>) {
+async fn serve_within(limits: Limits, mut listener: TcpListener, entrance: Entrance, mut end: watch::Receiver<bool>) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_header_size(limits.head_size);
     // Each connection holds an end of it.
@@ -57,7 +48,7 @@ async fn serve_within(limits: Limits, mut listener: TcpListener, router: Router,
             (stream, _) = Listener::accept(&mut listener) => stream,
             () = ended(&mut end) => break,
         };
-        let connection = connection(builder.clone(), stream, router.clone(), end.clone());
+        let connection = connection(builder.clone(), stream, entrance.clone(), end.clone());
         let open = open.clone();
         tokio::spawn(async move {
             let _open = open;
@@ -71,7 +62,7 @@ async fn serve_within(limits: Limits, mut listener: TcpListener, router: Router,
 fn connection(
     builder: http1::Builder,
     stream: TcpStream,
-    router: Router,
+    entrance: Entrance,
     mut end: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> {
     // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.
@@ -81,7 +72,8 @@ fn connection(
         let io = Introduced::new(TokioIo::new(stream), understood.clone());
         let service = service_fn(move |request| {
             understood.set();
-            answer(router.clone(), request)
+            let entrance = entrance.clone();
+            async move { Ok::<_, Infallible>(entrance.answer(request).await) }
         });
         let mut connection = pin!(builder.serve_connection(io, service));
         // How a client leaves is its own affair.
@@ -92,16 +84,6 @@ fn connection(
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }
-}
-
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let mut request = request.map(Body::new);
-    match path::normal(request.uri()) {
-        Ok(None) => {}
-        Ok(Some(uri)) => *request.uri_mut() = uri,
-        Err(bad) => return Ok(reply::identified(ApiError::bad_request(bad.text()).into_response())),
-    }
-    router.oneshot(request).await
 }
 
 async fn ended(end: &mut watch::Receiver<bool>) {
@@ -117,9 +99,12 @@ mod tests {
     use std::net::TcpStream;
     use std::time::Instant;
 
+    use axum::Router;
     use axum::routing::any;
 
     use super::*;
+    use crate::config::MetricsConfig;
+    use crate::metrics::Metrics;
 
     const QUICK: Limits = Limits { head_time: Duration::from_millis(100), head_size: HEAD_SIZE };
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -128,8 +113,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ended) = watch::channel(false);
-        let router = Router::new().route("/{*path}", any(|| async { "answered" }));
-        (address, end, tokio::spawn(serve_within(limits, listener, router, ended)))
+        let routes = Router::new().route("/{*path}", any(|| async { "answered" }));
+        let metrics = Metrics::new(&MetricsConfig::default()).unwrap();
+        let entrance = Entrance { routes, metrics, document: None };
+        (address, end, tokio::spawn(serve_within(limits, listener, entrance, ended)))
     }
 
     /// What comes until the server closes, on a thread of its own.

@@ -11,6 +11,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
+use axum::http::HeaderValue;
 use axum::response::IntoResponse;
 use bytes::Buf;
 use bytes::Bytes;
@@ -105,7 +106,8 @@ impl<I: Write + Unpin> Write for Introduced<I> {
 
 /// The error as it goes over the wire.
 fn refusal() -> Bytes {
-    let error = reply::identified(ApiError::bad_request("Invalid HTTP message.").into_response());
+    let mut error = ApiError::bad_request("Invalid HTTP message.").into_response();
+    reply::set_headers(&mut error, HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
     let (head, body) = error.into_parts();
     // It is in memory as a whole.
     let body = body.collect().now_or_never().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();

@@ -5,6 +5,7 @@
 mod body;
 mod connections;
 mod document;
+mod entrance;
 mod error;
 mod exposition;
 mod generations;
@@ -19,22 +20,16 @@ mod registration;
 mod reply;
 mod tokens;
 mod types;
-mod unread;
 mod workflows;
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::Router;
-use axum::body::Body;
-use axum::extract::DefaultBodyLimit;
-use axum::http::Response;
 use axum::middleware;
-use tower::util::MapResponseLayer;
 use utoipa::OpenApi;
 
 pub use body::BodyLimits;
 pub use connections::serve;
+pub use entrance::Entrance;
 pub use key_ring::Ring;
 pub use key_ring::Tokens;
 
@@ -79,8 +74,19 @@ impl Apis {
 }
 
 /// What answers at one address.
-pub fn router(apis: Apis, api: Api) -> Router {
-    finish(routes(apis), apis, api)
+pub fn entrance(apis: Apis, api: Api) -> Entrance {
+    let (routes, mut description) = routes(apis).split_for_parts();
+    if apis.management && api.tokens.is_some() {
+        description.merge(tokens::Described::openapi());
+    }
+    let document = Arc::new(Document::new(description, apis, api.tokens.is_some()));
+    let metrics = api.registry.metrics().clone();
+    let mut routes = routes.fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed);
+    if let Some(ring) = &api.tokens {
+        let door = tokens::Door { ring: Arc::clone(ring), apis };
+        routes = routes.layer(middleware::from_fn_with_state(door, tokens::check));
+    }
+    Entrance { routes: routes.with_state(api), metrics, document: Some(document) }
 }
 
 fn routes(apis: Apis) -> Routes {
@@ -108,37 +114,10 @@ fn routes(apis: Apis) -> Routes {
     routes
 }
 
-/// What holds for every port: the shapes of what isn't there, and the headers of every answer.
-fn finish(routes: Routes, apis: Apis, api: Api) -> Router {
-    let (routes, mut description) = routes.split_for_parts();
-    if apis.management && api.tokens.is_some() {
-        description.merge(tokens::Described::openapi());
-    }
-    let document = Arc::new(Document::new(description, apis, api.tokens.is_some()));
-    let metrics = api.registry.metrics().clone();
-    let count = move |response: Response<Body>| {
-        metrics.responded(response.status().as_u16());
-        response
-    };
-    let mut routes = routes
-        .layer(Extension(document))
-        .fallback(error::not_found)
-        .method_not_allowed_fallback(error::method_not_allowed);
-    if let Some(ring) = &api.tokens {
-        let door = tokens::Door { ring: Arc::clone(ring), apis };
-        routes = routes.layer(middleware::from_fn_with_state(door, tokens::check));
-    }
-    routes
-        .layer(middleware::from_fn(reply::common_headers))
-        .layer(middleware::from_fn(unread::close))
-        .layer(MapResponseLayer::new(count))
-        // The inference routes read their body under a limit of their own, whose answer has the contract's form.
-        .layer(DefaultBodyLimit::disable())
-        .with_state(api)
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+
     use super::*;
 
     #[test]

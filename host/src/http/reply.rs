@@ -2,13 +2,11 @@
 
 use axum::body::Body;
 use axum::body::Bytes;
-use axum::extract::Request;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::header;
-use axum::middleware::Next;
 use axum::response::IntoResponse;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -28,20 +26,8 @@ pub(super) struct RequestId(pub(super) String);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives each request an id, and each answer the headers that TorchServe sends.
-pub(super) async fn common_headers(mut request: Request, next: Next) -> Response<Body> {
-    let id = uuid::Uuid::new_v4().to_string();
-    let value = HeaderValue::from_str(&id).ok();
-    request.extensions_mut().insert(RequestId(id));
-    with_headers(next.run(request).await, value)
-}
-
-/// An answer to a request that leads to no route, in the form of all others.
-pub(super) fn identified(response: Response<Body>) -> Response<Body> {
-    with_headers(response, HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok())
-}
-
-fn with_headers(mut response: Response<Body>, id: Option<HeaderValue>) -> Response<Body> {
+/// The headers that every answer has.
+pub(super) fn set_headers(response: &mut Response<Body>, id: Option<HeaderValue>) {
     let is_error = response.status().as_u16() >= 400;
     let headers = response.headers_mut();
     if is_error {
@@ -58,7 +44,6 @@ fn with_headers(mut response: Response<Body>, id: Option<HeaderValue>) -> Respon
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    response
 }
 
 /// JSON with two spaces of indentation and a line's end, as TorchServe writes it.
