@@ -51,6 +51,22 @@ fn an_archive_made_by_hand_is_served() {
 }
 
 #[test]
+fn a_gzipped_tar_without_a_folder_is_served() {
+    let setup = Setup::with_echo();
+    let file = fs::File::create(setup.store().join("flat.tar.gz")).unwrap();
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(file, flate2::Compression::fast()));
+    for (name, content) in [("MAR-INF/MANIFEST.json", MANIFEST), ("notes.txt", "no folder around them")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap();
+    let server = setup.start();
+    assert_eq!(server.predict("hand", "flat").ok(), "flat");
+}
+
+#[test]
 fn an_archive_without_a_manifest_is_served_by_the_default_handler() {
     let setup = Setup::with_echo().property("default_service_handler", "echo");
     zip(&setup.store().join("bare-one.mar"), &[("notes.txt", "no manifest beside them")]);

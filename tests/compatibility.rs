@@ -51,7 +51,7 @@ fn a_row_that_works_names_its_test_and_one_that_does_not_says_why() {
     let rows = rows(&document());
     assert!(rows.len() >= FEWEST, "only {} rows were seen", rows.len());
     let mut sources = String::new();
-    for folder in ["tests", "host/src", "handler-sdk/src", "xtask/src", "plugins"] {
+    for folder in ["tests", "host/src", "handler-sdk/src", "handler-sdk/tests", "xtask/src", "plugins"] {
         read_all(&repository().join(folder), &mut sources);
     }
     let mut wrong = Vec::new();
@@ -91,6 +91,28 @@ fn every_key_that_sconce_knows_has_a_row() {
     let missing: Vec<_> =
         keys.into_iter().filter(|key| !rows.iter().any(|row| row.what.contains(&format!("`{key}`")))).collect();
     assert!(missing.is_empty(), "docs/torchserve-compatibility.md has no row for the keys {missing:?}");
+}
+
+/// The other way round: no row is of a key that Sconce takes for a slip.
+#[test]
+fn every_key_that_has_a_row_is_known() {
+    let document = document();
+    let (_, rest) = document.split_once("\n### Keys\n").unwrap();
+    let (section, _) = rest.split_once("\n###").unwrap();
+    let rows = rows(section);
+    let key = |row: &Row| row.what.strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
+    // Those without a value say nothing else.
+    let keys: Vec<String> = rows.iter().filter_map(key).map(|key| format!("{key}=\n")).collect();
+    assert!(keys.len() > 70, "only {} keys were seen", keys.len());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.properties");
+    fs::write(&file, keys.concat()).unwrap();
+    let config = sconce(["config", "--json", "--ts-config", file.to_str().unwrap()]);
+    assert!(config.status.success(), "{config:?}");
+    let known: serde_json::Value = serde_json::from_slice(&config.stdout).unwrap();
+    let warnings: Vec<&str> = known["warnings"].as_array().unwrap().iter().filter_map(|text| text.as_str()).collect();
+    let unknown: Vec<_> = warnings.into_iter().filter(|text| text.contains("is unknown")).collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
 }
 
 fn read_all(folder: &Path, text: &mut String) {

@@ -1,5 +1,6 @@
 //! The small print of TorchServe's contract: the form of answers, the order of fields, how parameters are read, what a connection does.
 
+use std::fs;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
@@ -158,16 +159,20 @@ fn other_methods_of_the_management_api_are_refused() {
 }
 
 #[test]
-fn an_error_leaves_the_connection_open() {
+fn an_error_ends_the_connection_and_an_answer_keeps_it() {
     let server = Setup::with_echo().start();
     let mut stream = connect(&server);
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n");
+    for _ in 0..2 {
+        stream.write_all(get("/ping").as_bytes()).unwrap();
+        let answer = read_until(&mut stream, "}\n");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("Healthy"), "{answer}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
     stream.write_all(get("/nothing").as_bytes()).unwrap();
-    let refused = read_until(&mut stream, "}\n");
-    assert!(refused.starts_with("HTTP/1.1 404 "), "{refused}");
-    stream.write_all(get("/ping").as_bytes()).unwrap();
-    let answer = read_until(&mut stream, "}\n");
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("Healthy"), "{answer}");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close\r\n"), "{answer}");
 }
 
 #[test]
@@ -260,6 +265,71 @@ fn the_last_version_takes_its_model_with_it() {
     assert_eq!(ask(&server, "GET", "/models").json(), json!({"models": []}));
     // What an operator has put into the store stays.
     assert!(server.store().join("m1.0.mar").is_file());
+}
+
+#[test]
+fn an_answer_over_the_limit_is_refused_and_its_worker_goes_on() {
+    let server = Setup::with_echo().property("max_response_size", "1000").start();
+    let exact = "x".repeat(1000);
+    for _ in 0..2 {
+        assert_eq!(server.predict("echo", &exact).ok(), exact);
+        let message = server.predict("echo", "x".repeat(1001)).error(500, "InternalServerException");
+        assert_eq!(message, "Worker died. The answer has 1001 bytes, and max_response_size allows 1000.");
+    }
+    assert_eq!(server.describe("echo")["workers"][0]["id"], "9000");
+}
+
+#[test]
+fn a_body_that_is_too_large_has_an_id_and_is_counted() {
+    let server = Setup::with_echo().property("max_request_size", "1000").start();
+    let before = server.metric("Requests4XX", &[]);
+    let mut stream = connect(&server);
+    stream.write_all(b"POST /predictions/echo HTTP/1.1\r\nhost: h\r\ncontent-length: 1001\r\n\r\n").unwrap();
+    let answer = read_until(&mut stream, "\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("\r\nx-request-id: "), "{answer}");
+    assert_eq!(server.metric("Requests4XX", &[]), before + 1);
+}
+
+#[test]
+fn a_description_that_never_comes_ends_in_time() {
+    let sleeps = Archive::new("sleeps", "sleeps").config("responseTimeout: 1\n");
+    let server = Setup::with_echo().plugin(&fixture("sleeps")).model(&sleeps).start();
+    let message = ask(&server, "GET", "/models/sleeps?customized=true").error(500, "InternalServerException");
+    assert!(message.starts_with("Worker died."), "{message}");
+    assert_eq!(server.predict("sleeps", "awake").ok(), "awake");
+}
+
+#[test]
+fn handlers_see_the_server_s_properties() {
+    let teller = Archive::new("teller", "request_teller").config("batchSize: 3\nmaxBatchDelay: 1\n");
+    let setup = Setup::new().plugin(&fixture("request-teller")).model(&teller);
+    let server = setup.property("limit_max_image_pixels", "false").start();
+    let told = server.predict("teller", "x").json();
+    assert_eq!(told["properties"], json!(["sconce", env!("CARGO_PKG_VERSION"), "3", "false"]));
+}
+
+#[test]
+fn what_a_killed_server_has_left_is_removed() {
+    let setup = Setup::with_echo();
+    let work = setup.store().parent().unwrap().join("work");
+    // Beyond the numbers that processes have.
+    let left = work.join("sconce-999999999-x");
+    fs::create_dir_all(left.join("package")).unwrap();
+    let server = setup.start();
+    assert_eq!(work, server.work());
+    assert!(!left.exists() && work.is_dir());
+    server.still_serves();
+}
+
+#[test]
+fn the_key_models_names_a_runtime() {
+    let models = r#"{"echo":{"1.0":{"runtimeType":"python3"}},"other":{"1.0":{"runtimeType":"python3"}}}"#;
+    let server = open().property("models", models).models("echo.mar").start();
+    assert_eq!(server.describe("echo")["runtime"], "python3");
+    // A client's own word wins.
+    Archive::new("other", "echo").pack(&server.store());
+    status(&ask(&server, "POST", "/models?url=other.mar&runtime=python"), 200);
+    assert_eq!(server.describe("other")["runtime"], "python");
 }
 
 fn connect(server: &Server) -> TcpStream {

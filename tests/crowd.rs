@@ -38,7 +38,7 @@ const MODELS_OF_EACH: usize = 6;
 const EVERYBODY_S: [&str; 2] = ["everybody-s-0", "everybody-s-1"];
 
 /// How much the memory of the server may grow from the first round to the second.
-const GROWTH: i64 = 16 << 20;
+const GROWTH: i64 = 24 << 20;
 
 /// The two versions that every model may have, each from an archive of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

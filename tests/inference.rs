@@ -377,3 +377,18 @@ fn an_envelope_holds_many_inputs_and_their_outputs() {
     }
     assert_eq!(start("body").predict("explains", "as ever").ok(), "AS EVER");
 }
+
+#[test]
+fn a_body_that_nobody_reads_is_not_taken_for_the_next_request() {
+    let server = Setup::with_echo().start();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let smuggled = "GET /ping HTTP/1.1\r\nhost: h\r\n\r\n".repeat(20);
+    let head = format!("POST /ping HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n", smuggled.len());
+    stream.write_all(format!("{head}{smuggled}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    says(&answer, &["HTTP/1.1 200 OK\r\n", "connection: close\r\n", "Healthy"]);
+    // One that was read leaves the connection as it is.
+    assert_eq!(server.predict("echo", "x").header("connection"), None);
+}

@@ -232,6 +232,7 @@ fn what_can_t_be_registered_is_said() {
         ("/models?url=../echo.mar", 404, "ModelNotFoundException", "Relative path is not allowed in url: ../echo.mar"),
         ("/models?url=none.mar", 404, "ModelNotFoundException", "Model not found at: none.mar"),
         ("/models?url=echo.mar&runtime=JAVA", 400, "BadRequestException", "Invalid RuntimeType value: JAVA"),
+        ("/models?url=echo.mar&initial_workers=1025", 400, "BadRequestException", "cannot have more than 1024 workers"),
         ("/models?url=lost.mar", 500, "InternalServerException", "Failed to start workers for model lost version: 1.0"),
         ("/models?url=broken.mar", 500, "InternalServerException", "Failed to start workers for model broken"),
         ("/models?url=echo.mar&s3_sse_kms=true", 400, "BadRequestException", "s3_sse_kms is not supported"),
@@ -260,6 +261,7 @@ fn what_can_t_be_registered_is_said() {
             "BadRequestException",
             "max_worker cannot be less than min_worker.",
         ),
+        ("/models/broken?min_worker=1025", 400, "BadRequestException", "cannot have more than 1024 workers"),
         ("/models/broken?min_worker=-1", 400, "BadRequestException", "cannot be less than 0"),
     ] {
         let message = ask(&server, "PUT", path).error(code, kind);

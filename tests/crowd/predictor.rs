@@ -19,7 +19,7 @@ pub(super) struct Predictor<'a> {
 }
 
 /// How many requests were answered, and how.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tally {
     pub(super) answered: u64,
     pub(super) not_there: u64,

@@ -141,7 +141,7 @@ pub(super) fn wrong_tensors(chance: &mut Chance) -> Sent {
 
 pub(super) fn announced_too_large(chance: &mut Chance) -> Sent {
     let length = match chance.below(3) {
-        0 => u64::MAX - 1 - chance.below(1000) as u64,
+        0 => u64::MAX - 3 - chance.below(1000) as u64,
         1 => MOST as u64 + 1,
         _ => (MOST + 1 + chance.below(1 << 40)) as u64,
     };

@@ -9,8 +9,6 @@ use crate::support::Chance;
 const MOST_HEADERS: usize = 100;
 const MOST_BYTES: usize = 64 * 1024;
 
-const PREDICT: &str = "/predictions/echo";
-
 /// A request that each port answers with 200.
 fn good(port: Port) -> &'static str {
     match port {
@@ -41,24 +39,22 @@ pub(super) fn wrong_methods(chance: &mut Chance) -> Sent {
     let routes = [
         (Inference, "POST", "/"),
         (Inference, "BREW", "/"),
-        (Inference, "OPTIONS", PREDICT),
+        (Inference, "OPTIONS", "/invocations"),
         (Inference, "POST", "/v2"),
         (Inference, "DELETE", "/v2/health/ready"),
         (Inference, "PUT", "/v2/models/echo"),
         (Inference, "POST", "/v1/models/echo"),
-        (Inference, "OPTIONS", "/v2/models/echo/infer"),
+        (Inference, "OPTIONS", "/v2/models/echo/ready"),
         (Management, "PATCH", "/models"),
         (Management, "DELETE", "/models"),
         (Management, "POST", "/models/echo"),
         (Management, "GET", "/models/echo/1.0/set-default"),
         (Management, "X-Y_Z", "/models/echo/1.0"),
-        (Management, "DELETE", "/models/echo/reload/"),
+        (Management, "PATCH", "/models/echo/reload/"),
         (Port::Metrics, "BREW", "/"),
         (Management, "PATCH", "/workflows"),
     ];
     let (port, method, target) = chance.of(&routes);
-    // This one may be a version of that name.
-    let method = if target.starts_with("/models/echo/reload") { "PATCH" } else { method };
     Sent::whole(port, method, target, "", b"some body")
 }
 

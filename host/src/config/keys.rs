@@ -22,6 +22,7 @@ const THREADS: &str = "there are as many threads for connections as the machine 
 const PORTS: &str = "workers are threads of the server, which need no ports";
 const ENVIRONMENT: &str =
     "handlers run in the server's process and see all of its environment; start the server without those variables";
+const DECODING: &str = "handlers get each field as bytes, with its content type, and decode it themselves";
 const DEBUG: &str = "it lets a Python worker be attached; for more log set the variable SCONCE_LOG=debug";
 const LOG: &str = "the variable SCONCE_LOG says what is logged";
 const HOME: &str = "all is in this program, which reads nothing from a home folder";
@@ -57,7 +58,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("enable_metrics_api", Honoured),
     ("enable_envvars_config", Honoured),
     (requests::LIMIT_PIXELS, Honoured),
-    (requests::DECODE, Honoured),
+    told("decode_input_request", "false", DECODING),
     (requests::ENVELOPE, Honoured),
     (requests::SLOW_CLIENT, Honoured),
     (access::ALLOWED_URLS, Honoured),

@@ -105,7 +105,6 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         (access::MODEL_API, config.access.enable_model_api.to_string()),
         (access::ALLOWED_URLS, config.access.allowed_urls.to_string()),
         (requests::ENVELOPE, requests.envelope.to_string()),
-        (requests::DECODE, requests.decode_input.to_string()),
         (requests::LIMIT_PIXELS, requests.limit_image_pixels.to_string()),
         (metrics::MODE, measured.mode.as_str().to_owned()),
         (metrics::DEFINITIONS, path(&measured.definitions).unwrap_or_default()),

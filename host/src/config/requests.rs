@@ -10,8 +10,6 @@ use crate::config::settings::Settings;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestConfig {
     pub envelope: Envelope,
-    /// Whether text and JSON are decoded by their content type.
-    pub decode_input: bool,
     /// Whether handlers refuse pictures with very many pixels; they read it as a property.
     pub limit_image_pixels: bool,
     /// For so long a client may keep a connection waiting: for the whole head of its next request, or for the next bytes of a body.
@@ -30,7 +28,6 @@ pub enum Envelope {
 }
 
 pub(super) const ENVELOPE: &str = "service_envelope";
-pub(super) const DECODE: &str = "decode_input_request";
 pub(super) const LIMIT_PIXELS: &str = "limit_max_image_pixels";
 pub(super) const SLOW_CLIENT: &str = "sconce_slow_client_ms";
 
@@ -59,7 +56,6 @@ impl RequestConfig {
         };
         Ok(Self {
             envelope,
-            decode_input: settings.switch(DECODE, true)?,
             limit_image_pixels: settings.switch(LIMIT_PIXELS, true)?,
             slow_client: settings
                 .number(SLOW_CLIENT, 1)?
@@ -77,12 +73,7 @@ impl fmt::Display for Envelope {
 
 impl Default for RequestConfig {
     fn default() -> Self {
-        Self {
-            envelope: Envelope::None,
-            decode_input: true,
-            limit_image_pixels: true,
-            slow_client: DEFAULT_SLOW_CLIENT,
-        }
+        Self { envelope: Envelope::None, limit_image_pixels: true, slow_client: DEFAULT_SLOW_CLIENT }
     }
 }
 
@@ -105,12 +96,9 @@ mod tests {
         for (text, envelope) in [("", Envelope::None), ("NONE", Envelope::None), ("kservev2", Envelope::KserveV2)] {
             assert_eq!(load(&format!("service_envelope={text}")).unwrap().envelope, envelope);
         }
-        let raw = load("decode_input_request=false\nlimit_max_image_pixels=false\nsconce_slow_client_ms=9").unwrap();
+        let raw = load("limit_max_image_pixels=false\nsconce_slow_client_ms=9").unwrap();
         let slow_client = Duration::from_millis(9);
-        assert_eq!(
-            raw,
-            RequestConfig { envelope: Envelope::None, decode_input: false, limit_image_pixels: false, slow_client }
-        );
+        assert_eq!(raw, RequestConfig { envelope: Envelope::None, limit_image_pixels: false, slow_client });
         let message = load("service_envelope=xml").unwrap_err().to_string();
         assert!(
             message.contains("service_envelope = \"xml\" is not none, body, json, kserve or kservev2"),

@@ -160,6 +160,12 @@ pub(super) fn room_for(fields: usize) -> Result<(), ApiError> {
     Ok(())
 }
 
+impl From<ApiError> for BadBody {
+    fn from(error: ApiError) -> Self {
+        Self::Other(error)
+    }
+}
+
 impl IntoResponse for BadBody {
     fn into_response(self) -> Response {
         match self {

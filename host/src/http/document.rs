@@ -304,6 +304,7 @@ fn describe_path(path: &str, operation: &mut Operation) {
     let mut all: Vec<_> = in_path.collect();
     all.extend(operation.parameters.take().unwrap_or_default());
     operation.parameters = (!all.is_empty()).then_some(all);
+    operation.tags = operation.tags.take().filter(|tags| !tags.is_empty());
     if path.contains(MODEL) {
         // The paths of the Open Inference Protocol answer errors in its form.
         let form = if path.starts_with("/v2/") { "ProtocolError" } else { "Error" };

@@ -3,6 +3,7 @@
 //! What the client reads and what the log gets are different texts: a handler's own words go out only where it meant them for the client.
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -168,6 +169,12 @@ impl ApiError {
     }
 }
 
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
 impl From<LookupError> for ApiError {
     fn from(error: LookupError) -> Self {
         let kind = match error {
@@ -201,7 +208,7 @@ impl From<SwapError> for ApiError {
 impl From<RegisterError> for ApiError {
     fn from(error: RegisterError) -> Self {
         let (status, kind) = match &error {
-            RegisterError::Runtime(_) => (StatusCode::BAD_REQUEST, BAD_REQUEST),
+            RegisterError::Runtime(_) | RegisterError::TooManyWorkers => (StatusCode::BAD_REQUEST, BAD_REQUEST),
             RegisterError::NoStore => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
             RegisterError::Archive { fault, .. } => match fault {
                 ArchiveFault::NotFound => (StatusCode::NOT_FOUND, MODEL_NOT_FOUND),
@@ -224,7 +231,7 @@ impl From<ScaleError> for ApiError {
     fn from(error: ScaleError) -> Self {
         match error {
             ScaleError::Lookup(error) => error.into(),
-            ScaleError::MaxBelowMin => Self::bad_request(error.to_string()),
+            ScaleError::MaxBelowMin | ScaleError::TooMany => Self::bad_request(error.to_string()),
             ScaleError::Failed(_) => Self::internal(error.to_string()),
         }
     }
@@ -295,5 +302,12 @@ mod tests {
         let error = ServeError::Handler(Error::new("the key is hunter2"));
         let shown = ApiError::serving(&error, "m", None);
         assert_eq!(shown.message, "Prediction failed");
+    }
+
+    #[test]
+    fn without_a_store_nothing_can_be_registered() {
+        let shown = ApiError::from(RegisterError::NoStore);
+        assert_eq!((shown.status.as_u16(), shown.kind), (404, MODEL_NOT_FOUND));
+        assert_eq!(shown.message, "Model store has not been configured.");
     }
 }

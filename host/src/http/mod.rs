@@ -19,6 +19,7 @@ mod registration;
 mod reply;
 mod tokens;
 mod types;
+mod unread;
 mod workflows;
 
 use std::sync::Arc;
@@ -129,6 +130,7 @@ fn finish(routes: Routes, apis: Apis, api: Api) -> Router {
     }
     routes
         .layer(middleware::from_fn(reply::common_headers))
+        .layer(middleware::from_fn(unread::close))
         .layer(MapResponseLayer::new(count))
         // The inference routes read their body under a limit of their own, whose answer has the contract's form.
         .layer(DefaultBodyLimit::disable())

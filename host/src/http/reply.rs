@@ -15,8 +15,12 @@ use futures_util::stream;
 use handler_sdk::Answer;
 use serde::Serialize;
 
+use super::error::ApiError;
 use crate::serving::Pieces;
 use crate::serving::ServeError;
+
+/// What comes of a request; an error becomes an answer in the contract's form.
+pub(super) type Reply = Result<Response<Body>, ApiError>;
 
 /// The id of a request, as the handler and the client see it.
 #[derive(Debug, Clone)]

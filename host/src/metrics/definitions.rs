@@ -358,4 +358,15 @@ model_metrics:
         assert_eq!(made.labels, ["digit", "Level", "ModelName", "model_version", "Hostname"]);
         assert_eq!(made.unit, "Count");
     }
+
+    #[test]
+    fn devices_have_torchserve_s_names_and_labels() {
+        let labels = ["Level", "DeviceId", "Hostname"];
+        for (name, unit) in
+            [("GPUMemoryUtilization", "Percent"), ("GPUMemoryUsed", "Megabytes"), ("GPUUtilization", "Percent")]
+        {
+            let expected = definition(MetricKind::Gauge, name, unit, &labels);
+            assert_eq!(Definitions::default().host(name), Some(expected));
+        }
+    }
 }

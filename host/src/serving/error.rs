@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use handler_sdk::Error as HandlerError;
 
+use super::Scale;
 use crate::archive::ArchiveError;
 use crate::archive::ArchiveFault;
 use crate::ids::GenerationId;
@@ -70,6 +71,8 @@ pub enum SwapError {
 pub enum RegisterError {
     #[error("Invalid RuntimeType value: {0}")]
     Runtime(String),
+    #[error("a model cannot have more than {} workers.", Scale::MOST)]
+    TooManyWorkers,
     #[error("Model store has not been configured.")]
     NoStore,
     /// With a text for the client, which knows the archive by its URL.
@@ -104,6 +107,8 @@ pub enum ScaleError {
     Lookup(#[from] LookupError),
     #[error("max_worker cannot be less than min_worker.")]
     MaxBelowMin,
+    #[error("a model cannot have more than {} workers.", Scale::MOST)]
+    TooMany,
     #[error("{0}")]
     Failed(LoadError),
 }

@@ -72,6 +72,7 @@ pub struct Loader {
     /// For archives whose manifest names no handler.
     pub default_handler: Option<String>,
     requests: RequestConfig,
+    max_response_size: usize,
     unload: Unload,
     autoscale: AutoscaleConfig,
     /// Where archives are unpacked.
@@ -138,6 +139,7 @@ impl Loader {
             metrics,
             default_handler: config.default_service_handler.clone(),
             requests: config.requests.clone(),
+            max_response_size: config.max_response_size,
             unload: config.swap.unload,
             autoscale: config.autoscale,
             work_dir: work_dir.to_owned(),
@@ -206,6 +208,7 @@ impl Loader {
             signature,
             policy: settings.batch,
             response_timeout: settings.response_timeout,
+            max_response_size: self.max_response_size,
             tally: tally.clone(),
         };
         let code = GenerationCode { build, library, unload: self.unload };

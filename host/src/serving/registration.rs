@@ -58,6 +58,9 @@ impl Registry {
             Some(text) => Some(Runtime::parse(text).ok_or_else(|| RegisterError::Runtime(text.clone()))?),
             None => None,
         };
+        if wanted.workers.is_some_and(|workers| workers > Scale::MOST) {
+            return Err(RegisterError::TooManyWorkers);
+        }
         let name = match &wanted.name {
             Some(name) => {
                 Some(ModelName::parse(name).map_err(|error| RegisterError::archive(&error.into(), &wanted.url))?)
@@ -153,6 +156,9 @@ impl Registry {
     pub fn wish(&self, name: &str, version: Option<&str>, scale: Scale) -> Result<Wish, ScaleError> {
         if scale.max < scale.min {
             return Err(ScaleError::MaxBelowMin);
+        }
+        if scale.max > Scale::MOST {
+            return Err(ScaleError::TooMany);
         }
         let endpoint = self.find(name, version)?;
         Ok(Wish::note(endpoint, scale))

@@ -58,6 +58,9 @@ pub(super) struct Machine {
 // === impl Scale ===
 
 impl Scale {
+    /// Each worker is a thread: a slip of the pen must not take all that the system has.
+    pub const MOST: usize = 1024;
+
     pub fn fixed(workers: usize) -> Self {
         Self { min: workers, max: workers }
     }

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
+use handler_sdk::Answer;
 use handler_sdk::Error as HandlerError;
 use handler_sdk::abi::instance::CallError;
 use handler_sdk::abi::instance::Outcome;
@@ -198,6 +199,7 @@ impl Work {
             .zip(first..)
             .flat_map(|((outcome, &request), place)| match (outcome, &failure) {
                 (Some(outcome), _) => {
+                    let outcome = outcome.and_then(|answer| self.of_allowed_size(answer));
                     vec![outcome.map(Output::ByHandler).map_err(|error| self.request_failed(request, error))]
                 }
                 (None, Some(_)) if requests.len() > 1 && !self.has_begun(place) => self.answer(&[request], place),
@@ -205,6 +207,16 @@ impl Work {
                 (None, None) => vec![Err(ServeError::WorkerDied)],
             })
             .collect()
+    }
+
+    /// TorchServe's own words begin the text, since its clients may look for them.
+    fn of_allowed_size(&self, answer: Answer) -> Result<Answer, HandlerError> {
+        let (size, most) = (answer.body.len(), self.plan.max_response_size);
+        if size <= most {
+            return Ok(answer);
+        }
+        let text = format!("Worker died. The answer has {size} bytes, and max_response_size allows {most}.");
+        Err(HandlerError::with_status(500, text))
     }
 
     fn has_begun(&self, place: usize) -> bool {

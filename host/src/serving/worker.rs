@@ -49,6 +49,8 @@ pub(super) struct WorkerPlan {
     pub(super) policy: BatchPolicy,
     /// How long one call may take before its worker is replaced.
     pub(super) response_timeout: Duration,
+    /// The largest answer of a handler, in bytes.
+    pub(super) max_response_size: usize,
     pub(super) tally: Tally,
 }
 

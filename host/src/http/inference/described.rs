@@ -28,10 +28,11 @@ pub(super) fn describe(paths: &mut Paths) {
 fn describe_operation(operation: &mut Operation) {
     let anything = || Content::new(None::<RefOr<utoipa::openapi::Schema>>);
     let fields = || Content::new(Some(Object::new()));
-    operation
-        .description
-        .get_or_insert_default()
-        .push_str(" Whatever the method of the request is, it is answered as this one.");
+    let any_method = "Whatever the method of the request is, it is answered as this one.";
+    operation.description = Some(match operation.description.take().filter(|text| !text.is_empty()) {
+        Some(text) => format!("{text} {any_method}"),
+        None => any_method.to_owned(),
+    });
     operation.request_body = Some(
         RequestBodyBuilder::new()
             .description(Some(

@@ -34,7 +34,7 @@ pub(super) fn routes() -> Routes {
     post,
     path = "/invocations",
     operation_id = "invocations",
-    params(("model_name" = Option<String>, Query, description = "Name of the model; it may also be a field of the body."))
+    params(("model_name" = Option<String>, Query, nullable = false, description = "Name of the model; it may also be a field of the body."))
 )]
 async fn invocations(State(api): State<Api>, request: Request) -> Response<Body> {
     let (head, fields) = match read_with_query(&api, request).await {

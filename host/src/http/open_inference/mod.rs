@@ -171,7 +171,7 @@ async fn metadata(State(api): State<Api>, target: Named) -> Result<Response<Body
     post,
     path = "/v2/models/{model_name}/infer",
     operation_id = "v2_infer",
-    params(("Inference-Header-Content-Length" = Option<u64>, Header, description = "The length of the JSON, where bytes follow it.")),
+    params(("Inference-Header-Content-Length" = Option<u64>, Header, nullable = false, description = "The length of the JSON, where bytes follow it.")),
     request_body(content((decode::Body = "application/json"), (Value = "application/octet-stream"))),
     responses(
         (status = 200, description = "The outputs, or what the handler answers.", content((encode::Answer = "application/json"), (Value = "application/octet-stream"))),
