@@ -3,8 +3,10 @@
 use std::fs;
 
 use crate::support::Archive;
+use crate::support::Sent;
 use crate::support::Server;
 use crate::support::Setup;
+use crate::support::eventually;
 use crate::support::fixture;
 use crate::support::says;
 
@@ -156,4 +158,28 @@ fn a_call_past_the_response_timeout_is_answered_and_its_worker_replaced() {
     // The first call still sleeps; the new worker answers.
     assert_eq!(server.predict("sleeps", "awake").ok(), "awake");
     server.still_serves();
+}
+
+#[test]
+fn a_version_that_never_comes_to_serve_isn_t_the_default_one_for_long() {
+    let setup = Setup::with_echo().plugin(&fixture("loops-in-initialize")).property("enable_model_api", "true");
+    let loops = Archive::new("model", "loops_in_initialize").file("loops.mar");
+    let server = setup
+        .model(&loops)
+        .model(&Archive::new("model", "echo").version("2.0").file("good.mar"))
+        .models("none")
+        .start();
+    let register = |url: &str| {
+        server.management(&format!("/models?url={url}&initial_workers=1&startup_timeout=2"), &Sent::body(""))
+    };
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| register("loops.mar"));
+        eventually("the first version", || {
+            (server.management("/models/model", &Sent::get()).status == 200).then_some(())
+        });
+        assert_eq!(register("good.mar").status, 200);
+        first.join().unwrap().error(500, "InternalServerException");
+    });
+    assert_eq!(server.predict("model", "x").ok(), "x");
+    assert_eq!(server.management("/models/model/all", &Sent::get()).json().as_array().unwrap().len(), 1);
 }

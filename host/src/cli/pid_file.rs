@@ -95,6 +95,15 @@ pub(super) fn look(path: &Path) -> anyhow::Result<Holder> {
             let text = io::read_to_string(&file).unwrap_or_default();
             let pid = text.trim().parse().ok().and_then(Pid::from_raw);
             let pid = pid.with_context(|| format!("the pid file {} holds no number", path.display()))?;
+            // Anybody may put a file into the temporary folder, with the number of a process that isn't theirs to stop.
+            let of_process = fs::metadata(format!("/proc/{}", pid.as_raw_nonzero()));
+            if of_process.is_ok_and(|process| file.metadata().is_ok_and(|file| file.uid() != process.uid())) {
+                anyhow::bail!(
+                    "the pid file {} is of another user than the process {} that it names: remove it",
+                    path.display(),
+                    pid.as_raw_nonzero()
+                );
+            }
             Ok(Holder::Running(Running { pid, file }))
         }
     }
@@ -185,5 +194,23 @@ mod tests {
         assert!(message.contains("already running"), "{message}");
         drop(taken);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_of_another_user_than_its_process_s_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        let file = File::create(&path).unwrap();
+        let ours = file.metadata().unwrap().uid();
+        // Root can give the file away; who isn't root sees root's processes.
+        let pid = match std::os::unix::fs::chown(&path, Some(ours + 1), None) {
+            Ok(()) => std::process::id(),
+            Err(_) => 1,
+        };
+        fs::write(&path, format!("{pid}\n")).unwrap();
+        file.lock().unwrap();
+        let is_strange = fs::metadata(format!("/proc/{pid}")).unwrap().uid() != fs::metadata(&path).unwrap().uid();
+        // In a container process 1 may be ours, too.
+        assert_eq!(look(&path).is_err_and(|error| error.to_string().contains("of another user")), is_strange);
     }
 }

@@ -142,17 +142,13 @@ impl Registry {
 
     /// The same for one who waits: a model that can't be served is taken out again.
     pub fn serve_or_take_out(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Result<(), StartError> {
-        let served = self.serve(endpoint);
-        let (name, version) = (endpoint.name(), endpoint.version());
-        let found = self.find(name.as_str(), Some(version.as_str()));
-        // Somebody may have been quicker.
-        let is_there = found.is_ok_and(|found| Arc::ptr_eq(&found, endpoint));
-        if served.is_err() && is_there {
-            let _ = self.unregister(name.as_str(), Some(version.as_str()));
-        }
-        served.map_err(|reason| match is_there {
-            true => StartError::Failed(reason),
-            false => StartError::Unregistered { name: name.clone(), version: version.clone() },
+        self.serve(endpoint).map_err(|reason| match self.remove_failed(endpoint) {
+            true => {
+                let _ = self.wind_up(Arc::clone(endpoint));
+                StartError::Failed(reason)
+            }
+            // Somebody was quicker.
+            false => StartError::Unregistered { name: endpoint.name().clone(), version: endpoint.version().clone() },
         })
     }
 
@@ -208,6 +204,11 @@ impl Registry {
     /// After the time for that the rest happens without the caller.
     pub fn unregister(self: &Arc<Self>, name: &str, version: Option<&str>) -> Result<(), UnregisterError> {
         let endpoint = self.remove(name, version)?;
+        self.wind_up(endpoint)
+    }
+
+    /// Ends an endpoint that nobody finds any more.
+    fn wind_up(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Result<(), UnregisterError> {
         let (model, version) = (endpoint.name().clone(), endpoint.version().clone());
         let (done, ended) = mpsc::channel();
         let registry = Arc::clone(self);

@@ -319,6 +319,23 @@ impl Registry {
         })
     }
 
+    /// Takes out a version that can't be served, if it is still there. Another takes its place as the default one: the client of that other doesn't know of this.
+    pub(super) fn remove_failed(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let (name, version) = (endpoint.name(), endpoint.version());
+        let removed = self.change(|models| {
+            let versions = models.get_mut(name).ok_or(())?;
+            versions.endpoints.get(version).filter(|found| Arc::ptr_eq(found, endpoint)).ok_or(())?;
+            versions.endpoints.remove(version);
+            match versions.endpoints.values().min_by_key(|other| other.registered()) {
+                Some(first) if versions.default == *version => versions.default = first.version().clone(),
+                Some(_) => {}
+                None => drop(models.remove(name)),
+            }
+            Ok::<(), ()>(())
+        });
+        removed.is_ok()
+    }
+
     /// Replaces what is served as a whole, unless the change fails.
     fn change<T, E>(&self, change: impl FnOnce(&mut Models) -> Result<T, E>) -> Result<T, E> {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
