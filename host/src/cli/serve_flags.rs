@@ -39,7 +39,7 @@ pub(super) struct ServeFlags {
     #[arg(long)]
     no_watch: bool,
 
-    /// What becomes of the code of a handler that was swapped out: it stays mapped, or goes where nothing is left in it.
+    /// What becomes of the code of a handler that was swapped out: it stays mapped, which is the default, or goes where nothing is left in it.
     #[arg(long, value_name = "POLICY", value_parser = ["retain", "unmap"])]
     unload: Option<String>,
 
