@@ -154,7 +154,7 @@ fn serve(
         let _ = &held;
         match progress {
             Progress::Bound { api, address } => say(&format!("{api} API bind to: http://{address}")),
-            Progress::Started => say("Model server started."),
+            Progress::Started => say(background::STARTED),
             Progress::Ending => {}
         }
     })

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::server_flags::ServerFlags;
 use crate::cli::server_flags::environment;
+use crate::config::CONFIG_VARIABLE;
 use crate::config::ConfigSources;
 use crate::config::Overrides;
 
@@ -59,8 +60,6 @@ pub(super) struct ServeFlags {
     #[arg(long, visible_alias = "ncs", help_heading = "Taken for TorchServe's sake")]
     no_config_snapshots: bool,
 }
-
-const CONFIG_VARIABLE: &str = "TS_CONFIG_FILE";
 
 // === impl ServeFlags ===
 
