@@ -169,3 +169,41 @@ fn sigterm_amid_swaps_answers_what_was_taken_in() {
     assert_eq!(server.ended().code(), Some(0));
     server.logged(&["stopped"]);
 }
+
+#[test]
+fn calls_that_hang_in_old_code_are_answered_while_another_goes_on() {
+    let server = setup("streams", "minWorkers: 4\nmaxWorkers: 4\nresponseTimeout: 1\n").start();
+    let gates = [Gate::new(), Gate::new(), Gate::new()];
+    let _open = gates.each_ref().map(Gate::opener);
+    let (flooded, is_over) = (Gate::new(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let mut flood = TcpStream::connect(server.address()).unwrap();
+        flood.set_read_timeout(Some(patience())).unwrap();
+        let body = format!("flood {}", flooded.body());
+        let head = format!(
+            "POST /predictions/streams HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        flood.write_all((head + &body).as_bytes()).unwrap();
+        let mut buffer = [0; 1 << 16];
+        assert!(flood.read(&mut buffer).unwrap() > 0, "the first worker sends");
+        let is_over = &is_over;
+        let read = scope.spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                assert!(flood.read(&mut buffer).unwrap() > 0, "it ended before it was over");
+            }
+        });
+        let hanging = gates.each_ref().map(|gate| {
+            let server = &server;
+            let asked = scope.spawn(move || server.predict("streams", format!("wait {}", gate.body())));
+            gate.wait_for_a_call();
+            asked
+        });
+        let swapped = server.reload("streams").status;
+        let answers = hanging.map(|asked| asked.join().unwrap());
+        is_over.store(true, Ordering::Relaxed);
+        read.join().unwrap();
+        assert_eq!(swapped, 200);
+        answers.iter().for_each(|answer| drop(answer.error(500, "InternalServerException")));
+    });
+}

@@ -39,7 +39,7 @@ pub(super) enum BadBody {
 
 const OCTETS: &str = "application/octet-stream";
 
-/// A body of nothing but separators would else become a million fields.
+/// A body of nothing but separators would else become a million fields; those that a later one of the same name replaces count, too.
 const MOST_FIELDS: usize = 1024;
 
 /// Reads a body within its limits into its fields.
@@ -72,9 +72,7 @@ pub(super) async fn fields_of(headers: &HeaderMap, body: Bytes) -> Result<Vec<Fi
 pub(super) fn with_query(query: Option<&str>, fields: Vec<Field>) -> Result<Vec<Field>, ApiError> {
     let Some(query) = query else { return Ok(fields) };
     let mut all = form(query.as_bytes())?;
-    for field in fields {
-        put(&mut all, field)?;
-    }
+    fields.into_iter().for_each(|field| put(&mut all, field));
     Ok(all)
 }
 
@@ -116,7 +114,10 @@ async fn multipart(content_type: &str, body: Bytes) -> Result<Vec<Field>, ApiErr
     let whole = futures_util::stream::once(async move { Ok::<Bytes, std::convert::Infallible>(body) });
     let mut parts = multer::Multipart::new(whole, boundary);
     let mut fields = Vec::new();
+    let mut count = 0;
     while let Some(part) = parts.next_field().await.map_err(bad)? {
+        count += 1;
+        room_for(count)?;
         let Some(name) = part.name().map(str::to_owned) else {
             return Err(ApiError::bad_request(
                 "The multipart body is not well-formed: a part has no name in its content-disposition.",
@@ -129,29 +130,40 @@ async fn multipart(content_type: &str, body: Bytes) -> Result<Vec<Field>, ApiErr
             None => String::new(),
         };
         let bytes = part.bytes().await.map_err(bad)?;
-        put(&mut fields, Field { name, content_type, bytes })?;
+        put(&mut fields, Field { name, content_type, bytes });
     }
     Ok(fields)
 }
 
 fn form(body: &[u8]) -> Result<Vec<Field>, ApiError> {
     let mut fields = Vec::new();
-    for (name, value) in form_urlencoded::parse(body) {
+    for (index, (name, value)) in form_urlencoded::parse(body).enumerate() {
+        room_for(index + 1)?;
         let field =
             Field { name: name.into_owned(), content_type: String::new(), bytes: Bytes::from(value.into_owned()) };
-        put(&mut fields, field)?;
+        put(&mut fields, field);
     }
     Ok(fields)
 }
 
 /// Of several fields with one name the last counts.
-fn put(fields: &mut Vec<Field>, field: Field) -> Result<(), ApiError> {
+fn put(fields: &mut Vec<Field>, field: Field) {
     fields.retain(|other| other.name != field.name);
-    if fields.len() == MOST_FIELDS {
+    fields.push(field);
+}
+
+/// Refuses more fields than one request may have.
+pub(super) fn room_for(fields: usize) -> Result<(), ApiError> {
+    if fields > MOST_FIELDS {
         return Err(ApiError::bad_request(format!("The request has more than {MOST_FIELDS} fields.")));
     }
-    fields.push(field);
     Ok(())
+}
+
+impl From<ApiError> for BadBody {
+    fn from(error: ApiError) -> Self {
+        Self::Other(error)
+    }
 }
 
 impl IntoResponse for BadBody {
@@ -227,6 +239,7 @@ mod tests {
             ("multipart/form-data; boundary=x", "--x\r\nbroken"),
             ("multipart/form-data; boundary=x", NAMELESS),
             ("application/x-www-form-urlencoded", separators.as_str()),
+            ("application/x-www-form-urlencoded", "a=&".repeat(MOST_FIELDS + 1).as_str()),
         ] {
             assert_eq!(taken(content_type, body).await, Err(400), "{content_type}");
         }

@@ -3,6 +3,7 @@
 //! What the client reads and what the log gets are different texts: a handler's own words go out only where it meant them for the client.
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -165,6 +166,12 @@ impl ApiError {
 
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self { status, kind, message: message.into() }
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::bad_request(rejection.body_text())
     }
 }
 

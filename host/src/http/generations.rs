@@ -4,13 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
-use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
 use axum::extract::rejection::PathRejection;
-use axum::http::Response;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
@@ -26,6 +23,7 @@ use super::error::ApiError;
 use super::error::Form;
 use super::management::Target;
 use super::reply;
+use super::reply::Reply;
 use crate::ids::Digest;
 use crate::serving::CodeRecord;
 use crate::serving::GenerationRecord;
@@ -140,7 +138,7 @@ pub(super) fn routes() -> Routes {
         (status = 500, description = "The swap failed.", body = Form),
     )
 )]
-async fn reload(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
+async fn reload(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Reply {
     swap(api, target, Registry::reload).await
 }
 
@@ -155,7 +153,7 @@ async fn reload(State(api): State<Api>, target: Result<Path<Target>, PathRejecti
         (status = 500, description = "The swap failed.", body = Form),
     )
 )]
-async fn roll_back(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
+async fn roll_back(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Reply {
     swap(api, target, Registry::roll_back).await
 }
 
@@ -163,25 +161,19 @@ async fn swap(
     api: Api,
     target: Result<Path<Target>, PathRejection>,
     verb: fn(&Registry, &str, Option<&str>) -> Result<Swapped, SwapError>,
-) -> Response<Body> {
-    let target = match target {
-        Ok(Path(target)) => target,
-        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
-    };
+) -> Reply {
+    let Path(target) = target?;
     let registry = Arc::clone(&api.registry);
     // It goes on even if the client hangs up meanwhile; no code of a plugin runs on that thread.
     let swapped = tokio::task::spawn_blocking(move || verb(&registry, &target.model, target.version.as_deref())).await;
-    match swapped {
-        Ok(Ok(Swapped::Yes(record))) => {
-            let generation = serde_json::to_value(GenerationDescription::of(&record)).unwrap_or_default();
-            reply::json(StatusCode::OK, &SwapReply { status: "swapped", generation })
+    let swapped = swapped.map_err(|_| ApiError::internal("the swap panicked; this is a bug"))??;
+    let (status, generation) = match swapped {
+        Swapped::Yes(record) => {
+            ("swapped", serde_json::to_value(GenerationDescription::of(&record)).unwrap_or_default())
         }
-        Ok(Ok(Swapped::Unchanged(generation))) => {
-            reply::json(StatusCode::OK, &SwapReply { status: "unchanged", generation: generation.0.into() })
-        }
-        Ok(Err(error)) => ApiError::from(error).into_response(),
-        Err(_) => ApiError::internal("the swap panicked; this is a bug").into_response(),
-    }
+        Swapped::Unchanged(generation) => ("unchanged", generation.0.into()),
+    };
+    Ok(reply::json(StatusCode::OK, &SwapReply { status, generation }))
 }
 
 /// Lists what became of each generation of a model.
@@ -191,18 +183,11 @@ async fn swap(
     operation_id = "listGenerations",
     responses((status = 200, description = "The generations.", body = Vec<GenerationDescription>))
 )]
-async fn list(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
-    let target = match target {
-        Ok(Path(target)) => target,
-        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
-    };
-    match api.registry.find(&target.model, target.version.as_deref()) {
-        Ok(endpoint) => {
-            let generations: Vec<_> = endpoint.generations().iter().map(GenerationDescription::of).collect();
-            reply::json(StatusCode::OK, &generations)
-        }
-        Err(error) => ApiError::from(error).into_response(),
-    }
+async fn list(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Reply {
+    let Path(target) = target?;
+    let endpoint = api.registry.find(&target.model, target.version.as_deref())?;
+    let generations: Vec<_> = endpoint.generations().iter().map(GenerationDescription::of).collect();
+    Ok(reply::json(StatusCode::OK, &generations))
 }
 
 // === impl GenerationDescription ===

@@ -7,7 +7,6 @@ use axum::extract::rejection::PathRejection;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::Uri;
-use axum::response::IntoResponse;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
@@ -25,6 +24,7 @@ use super::error::ApiError;
 use super::error::Form;
 use super::parameters::Parameters;
 use super::reply;
+use super::reply::Reply;
 use super::types::Description;
 use super::types::ListedModel;
 use super::types::ModelList;
@@ -93,35 +93,23 @@ async fn list(State(api): State<Api>, uri: Uri) -> Response<Body> {
         (status = 503, description = "The model has no worker that could describe it.", body = Form),
     )
 )]
-async fn describe(State(api): State<Api>, target: Result<Path<Target>, PathRejection>, uri: Uri) -> Response<Body> {
-    let target = match target {
-        Ok(Path(target)) => target,
-        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
-    };
+async fn describe(State(api): State<Api>, target: Result<Path<Target>, PathRejection>, uri: Uri) -> Reply {
+    let Path(target) = target?;
     let name = target.model.as_str();
     let version = target.version.as_deref();
     let memory = resident_memory();
     if version == Some("all") {
-        return match api.registry.versions(name) {
-            Ok(endpoints) => {
-                let all: Vec<_> = endpoints.iter().map(|endpoint| Description::of(endpoint, memory)).collect();
-                reply::json(StatusCode::OK, &all)
-            }
-            Err(error) => ApiError::from(error).into_response(),
-        };
+        let endpoints = api.registry.versions(name)?;
+        let all: Vec<_> = endpoints.iter().map(|endpoint| Description::of(endpoint, memory)).collect();
+        return Ok(reply::json(StatusCode::OK, &all));
     }
-    let endpoint = match api.registry.find(name, version) {
-        Ok(endpoint) => endpoint,
-        Err(error) => return ApiError::from(error).into_response(),
-    };
+    let endpoint = api.registry.find(name, version)?;
     let mut description = Description::of(&endpoint, memory);
     if Parameters::of_query(&uri).switch("customized", false) {
-        match endpoint.describe().await {
-            Ok(words) => description.customized_metadata = words,
-            Err(error) => return ApiError::describing(&error, name, version).into_response(),
-        }
+        let words = endpoint.describe().await;
+        description.customized_metadata = words.map_err(|error| ApiError::describing(&error, name, version))?;
     }
-    reply::json(StatusCode::OK, &[description])
+    Ok(reply::json(StatusCode::OK, &[description]))
 }
 
 impl IntoParams for Paging {

@@ -10,7 +10,6 @@ use axum::extract::rejection::PathRejection;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::Uri;
-use axum::response::IntoResponse;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa::openapi::Content;
@@ -25,6 +24,7 @@ use utoipa_axum::routes;
 
 use super::Api;
 use super::body;
+use super::body::BadBody;
 use super::body::BodyLimits;
 use super::document::Kind;
 use super::document::Routes;
@@ -36,6 +36,7 @@ use super::error::Form;
 use super::management::Target;
 use super::parameters::Parameters;
 use super::reply;
+use super::reply::Reply;
 use super::types::Status;
 use crate::serving::LookupError;
 use crate::serving::Registration;
@@ -93,31 +94,30 @@ pub(super) fn routes() -> Routes {
         (status = 507, description = "The device has too little memory.", body = Form),
     )
 )]
-async fn register(State(api): State<Api>, request: axum::extract::Request) -> Response<Body> {
+async fn register(State(api): State<Api>, request: axum::extract::Request) -> Result<Response<Body>, BadBody> {
     if !api.model_api {
-        return error::method_not_allowed().await.into_response();
+        return Err(error::method_not_allowed().await.into());
     }
     let (head, body) = request.into_parts();
     let limits = BodyLimits { size: LARGEST_BODY, ..api.body_limits };
-    let body = match body::read(&head.headers, body, limits).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let parameters = match Parameters::of_request(&head.uri, &head.headers, &body) {
-        Ok(parameters) => parameters,
-        Err(error) => return error.into_response(),
-    };
-    let Some(url) = parameters.text("url") else {
-        return ApiError::bad_request("Parameter url is required.").into_response();
-    };
+    let body = body::read(&head.headers, body, limits).await?;
+    let parameters = Parameters::of_request(&head.uri, &head.headers, &body)?;
+    let registration = registration(&parameters)?;
+    let is_synchronous = parameters.switch("synchronous", true);
+    let registry = Arc::clone(&api.registry);
+    // It goes on even if the client hangs up meanwhile; no code of a plugin runs on that thread.
+    Ok(off_the_event_loop(move || take_in(&registry, registration, is_synchronous)).await?)
+}
+
+fn registration(parameters: &Parameters) -> Result<Registration, ApiError> {
+    let url = parameters.text("url").ok_or_else(|| ApiError::bad_request("Parameter url is required."))?;
     if parameters.switch("s3_sse_kms", false) {
-        return ApiError::bad_request(
+        return Err(ApiError::bad_request(
             "s3_sse_kms is not supported: give a pre-signed URL of the archive, or put the archive into the model store.",
-        )
-        .into_response();
+        ));
     }
     let number = |name| parameters.count(name).and_then(|count| usize::try_from(count).ok());
-    let registration = Registration {
+    Ok(Registration {
         url: url.to_owned(),
         name: parameters.filled("model_name"),
         handler: parameters.filled("handler"),
@@ -131,37 +131,28 @@ async fn register(State(api): State<Api>, request: axum::extract::Request) -> Re
         workers: parameters.number("initial_workers").map(|workers| usize::try_from(workers).unwrap_or(0)),
         response_timeout: parameters.count("response_timeout").map(Duration::from_secs),
         startup_timeout: parameters.count("startup_timeout").map(Duration::from_secs),
-    };
-    let is_synchronous = parameters.switch("synchronous", true);
-    let registry = Arc::clone(&api.registry);
-    // It goes on even if the client hangs up meanwhile; no code of a plugin runs on that thread.
-    off_the_event_loop(move || take_in(&registry, registration, is_synchronous)).await
+    })
 }
 
-fn take_in(registry: &Arc<Registry>, registration: Registration, is_synchronous: bool) -> Response<Body> {
-    let endpoint = match registry.take_in(registration) {
-        Ok(endpoint) => endpoint,
-        Err(error) => return ApiError::from(error).into_response(),
-    };
+fn take_in(registry: &Arc<Registry>, registration: Registration, is_synchronous: bool) -> Reply {
+    let endpoint = registry.take_in(registration)?;
     let (name, version) = (endpoint.name(), endpoint.version());
     let workers = endpoint.settings().scale.min;
     if workers == 0 {
-        return ok(format!(
+        return Ok(ok(format!(
             "Model \"{name}\" Version: {version} registered with 0 initial workers. Use scale workers API to add workers for the model."
-        ));
+        )));
     }
     if !is_synchronous {
         let (registry, endpoint) = (Arc::clone(registry), Arc::clone(&endpoint));
         // Its failure is in the log.
         drop(tokio::task::spawn_blocking(move || registry.serve(&endpoint)));
-        return reply::json(StatusCode::ACCEPTED, &Status::new(IN_PROGRESS));
+        return Ok(reply::json(StatusCode::ACCEPTED, &Status::new(IN_PROGRESS)));
     }
     match registry.serve_or_take_out(&endpoint) {
-        Ok(()) => ok(format!("Model \"{name}\" Version: {version} registered with {workers} initial workers")),
-        Err(StartError::Failed(reason)) => {
-            ApiError::no_workers(name.as_str(), Some(version.as_str()), &reason).into_response()
-        }
-        Err(error @ StartError::Unregistered { .. }) => ApiError::conflict(error.to_string()).into_response(),
+        Ok(()) => Ok(ok(format!("Model \"{name}\" Version: {version} registered with {workers} initial workers"))),
+        Err(StartError::Failed(reason)) => Err(ApiError::no_workers(name.as_str(), Some(version.as_str()), &reason)),
+        Err(error @ StartError::Unregistered { .. }) => Err(ApiError::conflict(error.to_string())),
     }
 }
 
@@ -179,43 +170,35 @@ fn take_in(registry: &Arc<Registry>, registration: Registration, is_synchronous:
         (status = 507, description = "The device has too little memory.", body = Form),
     )
 )]
-async fn scale(State(api): State<Api>, target: Result<Path<Target>, PathRejection>, uri: Uri) -> Response<Body> {
-    let Target { model, version } = match target {
-        Ok(Path(target)) => target,
-        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
-    };
+async fn scale(State(api): State<Api>, target: Result<Path<Target>, PathRejection>, uri: Uri) -> Reply {
+    let Path(Target { model, version }) = target?;
     let parameters = Parameters::of_query(&uri);
     let version = version.or_else(|| parameters.filled("model_version"));
     let min = parameters.number("min_worker").unwrap_or(1);
     let max = parameters.number("max_worker").unwrap_or(min);
     let (Ok(min), Ok(max)) = (usize::try_from(min), usize::try_from(max)) else {
-        return ApiError::bad_request("min_worker and max_worker cannot be less than 0.").into_response();
+        return Err(ApiError::bad_request("min_worker and max_worker cannot be less than 0."));
     };
     // Now, while this is the client's latest word.
-    let wish = match api.registry.wish(&model, version.as_deref(), Scale { min, max }) {
-        Ok(wish) => wish,
-        Err(error) => return ApiError::from(error).into_response(),
-    };
+    let wish = api.registry.wish(&model, version.as_deref(), Scale { min, max })?;
     let registry = Arc::clone(&api.registry);
     if parameters.switch("synchronous", false) {
-        return off_the_event_loop(move || match registry.grant(&wish) {
+        let granted = move || match registry.grant(&wish) {
             Ok(()) => {
                 let of_version = version.map(|version| format!(", version: {version}")).unwrap_or_default();
-                ok(format!("Workers scaled to {min} for model: {model}{of_version}"))
+                Ok(ok(format!("Workers scaled to {min} for model: {model}{of_version}")))
             }
-            Err(ScaleError::Failed(error)) => {
-                ApiError::no_workers(&model, version.as_deref(), &error.to_string()).into_response()
-            }
-            Err(error) => ApiError::from(error).into_response(),
-        })
-        .await;
+            Err(ScaleError::Failed(error)) => Err(ApiError::no_workers(&model, version.as_deref(), &error.to_string())),
+            Err(error) => Err(error.into()),
+        };
+        return off_the_event_loop(granted).await;
     }
     drop(tokio::task::spawn_blocking(move || {
         if let Err(error) = registry.grant(&wish) {
             tracing::error!(%model, version, %error, "the number of workers stays as it was");
         }
     }));
-    reply::json(StatusCode::ACCEPTED, &Status::new(IN_PROGRESS))
+    Ok(reply::json(StatusCode::ACCEPTED, &Status::new(IN_PROGRESS)))
 }
 
 /// Makes a version the default one.
@@ -225,18 +208,15 @@ async fn scale(State(api): State<Api>, target: Result<Path<Target>, PathRejectio
     operation_id = "setDefault",
     responses((status = 200, description = "It is the default version now.", body = Status))
 )]
-async fn set_default(State(api): State<Api>, target: Result<Path<Version>, PathRejection>) -> Response<Body> {
-    let Version { model, version } = match target {
-        Ok(Path(target)) => target,
-        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
-    };
+async fn set_default(State(api): State<Api>, target: Result<Path<Version>, PathRejection>) -> Reply {
+    let Path(Version { model, version }) = target?;
     match api.registry.set_default(&model, &version) {
-        Ok(()) => ok(format!("Default version successfully updated for model \"{model}\" to \"{version}\"")),
+        Ok(()) => Ok(ok(format!("Default version successfully updated for model \"{model}\" to \"{version}\""))),
         // The one place where TorchServe words it so.
-        Err(error @ LookupError::Version { .. }) => ApiError::from(error)
-            .worded(format!("Model version {version} does not exist for model {model}"))
-            .into_response(),
-        Err(error) => ApiError::from(error).into_response(),
+        Err(error @ LookupError::Version { .. }) => {
+            Err(ApiError::from(error).worded(format!("Model version {version} does not exist for model {model}")))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -254,18 +234,15 @@ async fn set_default(State(api): State<Api>, target: Result<Path<Version>, PathR
         (status = 408, description = "The workers don't end.", body = Form),
     )
 )]
-async fn unregister(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Response<Body> {
+async fn unregister(State(api): State<Api>, target: Result<Path<Target>, PathRejection>) -> Reply {
     if !api.model_api {
-        return error::method_not_allowed().await.into_response();
+        return Err(error::method_not_allowed().await);
     }
-    let Target { model, version } = match target {
-        Ok(Path(target)) => target,
-        Err(rejection) => return ApiError::bad_request(rejection.body_text()).into_response(),
-    };
+    let Path(Target { model, version }) = target?;
     let registry = Arc::clone(&api.registry);
-    off_the_event_loop(move || match registry.unregister(&model, version.as_deref()) {
-        Ok(()) => ok(format!("Model \"{model}\" unregistered")),
-        Err(error) => ApiError::from(error).into_response(),
+    off_the_event_loop(move || {
+        registry.unregister(&model, version.as_deref())?;
+        Ok(ok(format!("Model \"{model}\" unregistered")))
     })
     .await
 }
@@ -275,9 +252,9 @@ fn ok(status: String) -> Response<Body> {
 }
 
 /// Runs what blocks where nobody else waits for it.
-async fn off_the_event_loop(work: impl FnOnce() -> Response<Body> + Send + 'static) -> Response<Body> {
+async fn off_the_event_loop(work: impl FnOnce() -> Reply + Send + 'static) -> Reply {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| ApiError::internal("The request panicked; this is a bug.").into_response())
+    done.map_err(|_| ApiError::internal("The request panicked; this is a bug."))?
 }
 
 /// Describes these parameters as the members of a JSON body, too.

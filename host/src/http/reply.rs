@@ -15,8 +15,12 @@ use futures_util::stream;
 use handler_sdk::Answer;
 use serde::Serialize;
 
+use super::error::ApiError;
 use crate::serving::Pieces;
 use crate::serving::ServeError;
+
+/// What comes of a request; an error becomes an answer in the contract's form.
+pub(super) type Reply = Result<Response<Body>, ApiError>;
 
 /// The id of a request, as the handler and the client see it.
 #[derive(Debug, Clone)]
@@ -104,15 +108,18 @@ pub(super) fn in_pieces(
     with_body(first, Body::from_stream(stream::once(std::future::ready(Ok(body))).chain(others)))
 }
 
+/// The status that a handler set, or 500 where it can't end an answer: below 200 it only announces one, and 101 even gives the connection away.
+pub(super) fn status(number: u16) -> StatusCode {
+    let status = StatusCode::from_u16(number).ok().filter(|status| !status.is_informational());
+    status.unwrap_or_else(|| {
+        tracing::warn!(status = number, "a handler set a status that no answer of HTTP has; sent 500");
+        StatusCode::INTERNAL_SERVER_ERROR
+    })
+}
+
 fn with_body(answer: Answer, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    match StatusCode::from_u16(answer.status) {
-        Ok(status) => *response.status_mut() = status,
-        Err(_) => {
-            tracing::warn!(status = answer.status, "a handler set a status that HTTP doesn't have; sent 500");
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        }
-    }
+    *response.status_mut() = status(answer.status);
     let content_type = answer.content_type.map(|value| (header::CONTENT_TYPE.to_string(), value));
     for (name, value) in answer.headers.into_iter().chain(content_type) {
         match (HeaderName::try_from(&name), HeaderValue::try_from(&value)) {
@@ -128,4 +135,18 @@ fn with_body(answer: Answer, body: Body) -> Response<Body> {
         }
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_can_only_set_a_status_that_ends_an_answer() {
+        for (number, sent) in
+            [(200, 200), (404, 404), (599, 599), (99, 500), (100, 500), (101, 500), (103, 500), (0, 500)]
+        {
+            assert_eq!(status(number).as_u16(), sent, "{number}");
+        }
+    }
 }

@@ -101,7 +101,7 @@ pub(super) fn needed(apis: Apis, method: &Method, path: &str) -> Option<Kind> {
     let segments = segments(path);
     match segments[..] {
         [""] if method == Method::OPTIONS => None,
-        ["api-description", ..] => None,
+        ["api-description"] => None,
         ["metrics", ..] if apis.metrics => None,
         ["token"] if apis.management => Some(Kind::Api),
         _ if !apis.management && !apis.inference => None,
@@ -161,6 +161,9 @@ mod tests {
             assert_eq!(needed(apis, &Method::OPTIONS, "/"), None);
             assert_eq!(get(apis, "/api-description"), None);
         }
+        // A model may have that name.
+        assert_eq!(get(INFERENCE, "/api-description/predict"), Some(Kind::Inference));
+        assert_eq!(get(ALL, "/api-description/1.0/predict"), Some(Kind::Inference));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The workers of a generation: how many there are, who comes and who goes, and who looks after those that hang.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::mpsc;
@@ -53,8 +54,8 @@ impl Generation {
         let mut crew = self.lock();
         let count = crew.wanted;
         let (ready, made) = mpsc::channel();
-        for _ in 0..count {
-            self.add_worker(&mut crew, ready.clone())?;
+        for number in crew.free_numbers().take(count) {
+            self.add_worker(&mut crew, number, ready.clone())?;
         }
         drop(crew);
         self.wait_until_made(&made, count)
@@ -74,16 +75,12 @@ impl Generation {
         crew.scale = scale;
         crew.wanted = at_work.clamp(scale.min, scale.max);
         let coming = crew.wanted.saturating_sub(at_work);
-        let added = (0..coming).try_for_each(|_| self.add_worker(&mut crew, ready.clone()));
+        let mut numbers = crew.free_numbers().take(coming);
+        let added = numbers.try_for_each(|number| self.add_worker(&mut crew, number, ready.clone()));
         let leaving = crew.take_surplus();
         drop(crew);
         self.wake_workers();
-        let begin = Instant::now();
-        for worker in leaving {
-            if !worker.join(begin, self.settings().response_timeout) {
-                self.tell_left_behind(1);
-            }
-        }
+        self.tell_left_behind(Worker::join_all(leaving, self.settings().response_timeout));
         let made = added.and_then(|()| self.wait_until_made(&made, coming));
         if made.is_err() {
             let mut crew = self.lock();
@@ -136,9 +133,9 @@ impl Generation {
             ));
         }
         if stuck < MOST_STUCK && crew.may_try(now) {
-            for _ in at_work..crew.wanted {
+            for number in crew.free_numbers().take(crew.wanted - at_work) {
                 // It tells the log itself why it can't get ready.
-                if let Err(error) = self.add_worker(crew, mpsc::channel().0) {
+                if let Err(error) = self.add_worker(crew, number, mpsc::channel().0) {
                     let plan = self.plan();
                     tracing::error!(model = %plan.model, version = %plan.version, %error, "no worker could be started");
                 }
@@ -154,9 +151,7 @@ impl Generation {
             crew.is_dismissed = true;
             std::mem::take(&mut crew.workers)
         };
-        let begin = Instant::now();
-        let left = workers.into_iter().filter_map(|worker| (!worker.join(begin, limit)).then_some(())).count();
-        self.tell_left_behind(left);
+        self.tell_left_behind(Worker::join_all(workers, limit));
     }
 
     fn tell_left_behind(&self, workers: usize) {
@@ -204,13 +199,12 @@ impl Generation {
         Ok(())
     }
 
-    fn add_worker(&self, crew: &mut Crew, ready: Ready) -> Result<(), LoadError> {
+    fn add_worker(&self, crew: &mut Crew, number: usize, ready: Ready) -> Result<(), LoadError> {
         let library = self.library.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(library) = library else {
             return Err(LoadError::Retired);
         };
         let (plan, queue, gate) = (Arc::clone(&self.plan), Arc::clone(&self.queue), Arc::clone(&self.gate));
-        let number = crew.free_number();
         let worker = Worker::start(number, plan, library, queue, gate, ready).map_err(LoadError::Thread)?;
         crew.workers.push(worker);
         Ok(())
@@ -233,9 +227,10 @@ impl Crew {
         }
     }
 
-    /// The lowest that no worker has: however often workers come and go, their names stay few.
-    fn free_number(&self) -> usize {
-        (0..).find(|&number| self.workers.iter().all(|worker| worker.number() != number)).unwrap_or_default()
+    /// Those that no worker has, the lowest first: however often workers come and go, their names stay few.
+    fn free_numbers(&self) -> impl Iterator<Item = usize> + use<> {
+        let taken: HashSet<usize> = self.workers.iter().map(Worker::number).collect();
+        (0..).filter(move |number| !taken.contains(number))
     }
 
     fn at_work(&self) -> usize {

@@ -118,12 +118,14 @@ impl EndpointSettings {
                 .response_timeout
                 .or(archive.response_timeout)
                 .or(models.response_timeout)
-                .unwrap_or(server.default_response_timeout),
+                .unwrap_or(server.default_response_timeout)
+                .min(LONGEST_TIMEOUT),
             startup_timeout: asked
                 .startup_timeout
                 .or(archive.startup_timeout)
                 .or(models.startup_timeout)
-                .unwrap_or(server.default_startup_timeout),
+                .unwrap_or(server.default_startup_timeout)
+                .min(LONGEST_TIMEOUT),
             client_timeout: archive.client_timeout,
             max_retry_timeout: archive.max_retry_timeout.unwrap_or(DEFAULT_MAX_RETRY_TIMEOUT),
             queue: QueueLimits {
@@ -137,6 +139,9 @@ impl EndpointSettings {
 }
 
 const DEFAULT_MAX_RETRY_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A hundred years; the end of a time that is much longer is beyond what a clock can show.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 const DEFAULT_BATCH_DELAY: Duration = Duration::from_millis(100);
 
@@ -172,6 +177,17 @@ mod tests {
         let asked = Asked { batch_size: Some(4), scale: Some(Scale { min: 1, max: 5 }), ..Asked::default() };
         let by_client = EndpointSettings::resolve(Some(&asked), &archive, Some(&models), &server, MACHINE);
         assert_eq!((by_client.scale, by_client.batch.size), (Scale { min: 1, max: 5 }, 4));
+    }
+
+    #[test]
+    fn no_timeout_ends_beyond_the_clock() {
+        let longest = Some(Duration::from_secs(u64::MAX));
+        let asked = Asked { response_timeout: longest, startup_timeout: longest, ..Asked::default() };
+        let settings =
+            EndpointSettings::resolve(Some(&asked), &ModelSettings::default(), None, &ServerConfig::default(), MACHINE);
+        for timeout in [settings.response_timeout, settings.startup_timeout] {
+            assert!(std::time::Instant::now().checked_add(timeout).is_some_and(|end| end > std::time::Instant::now()));
+        }
     }
 
     #[test]

@@ -186,23 +186,33 @@ impl Worker {
         false
     }
 
-    /// Waits for the thread's end, or until one step of it (a batch, making the handler, dropping it) has taken longer than `limit`; `false` where it was left behind.
+    /// Waits for the ends of the threads, or until one step of each (a batch, making the handler, dropping it) has taken longer than `limit`; tells how many were left behind.
     ///
-    /// The time runs from `since`, so that several are waited for at once.
-    pub(super) fn join(self, mut since: Instant, limit: Duration) -> bool {
-        while !self.thread.is_finished() {
+    /// All are looked at in turn: nobody waits for a call that hangs because another one goes on.
+    pub(super) fn join_all(workers: Vec<Self>, limit: Duration) -> usize {
+        let begin = Instant::now();
+        let mut ending: Vec<_> = workers.into_iter().map(|worker| (worker, begin)).collect();
+        let mut left_behind = 0;
+        loop {
             let now = Instant::now();
-            if self.has_batch() {
-                since = now;
+            for (worker, _) in ending.extract_if(.., |(worker, _)| worker.is_finished()) {
+                worker.join_finished();
             }
-            let is_late = now.saturating_duration_since(since) >= limit || self.give_up_if_late(now, limit);
-            if is_late || self.shared.state() == WorkerState::Stuck {
-                return false;
+            left_behind += ending.extract_if(.., |(worker, since)| worker.is_late_to_end(since, now, limit)).count();
+            if ending.is_empty() {
+                return left_behind;
             }
             std::thread::park_timeout(JOIN_PAUSE);
         }
-        self.join_finished();
-        true
+    }
+
+    /// Whether it is waited for no longer; its step began at `since`, or goes on now.
+    fn is_late_to_end(&self, since: &mut Instant, now: Instant, limit: Duration) -> bool {
+        if self.has_batch() {
+            *since = now;
+        }
+        let is_late = now.saturating_duration_since(*since) >= limit || self.give_up_if_late(now, limit);
+        is_late || self.shared.state() == WorkerState::Stuck
     }
 
     fn has_batch(&self) -> bool {

@@ -17,7 +17,9 @@ use serde_json::Map;
 use serde_json::Value;
 
 use crate::config::Envelope;
+use crate::http::body::room_for;
 use crate::http::error::ApiError;
+use crate::http::reply;
 use crate::serving::Field;
 use crate::serving::Request;
 use crate::serving::ServeError;
@@ -48,14 +50,18 @@ where
     let instances = open(&request.fields).map_err(Refusal::Request)?;
     let is_explained = envelope == Envelope::Kserve && request.verb == Verb::Explain;
     let name = if is_explained { "explanations" } else { "predictions" };
-    let ask = |fields| ask(Request { fields, ..request.clone() });
+    // Each is taken apart when its turn comes: as requests they take a hundred times the memory that they take in the body.
+    let ask = |instance| {
+        let asked = input(instance).map(|fields| ask(Request { fields, ..request.clone() }));
+        async { asked.map_err(Refusal::Request)?.await.map_err(Refusal::Serving) }
+    };
     let mut answers = stream::iter(instances.into_iter().map(ask)).buffered(width.max(1));
     let mut outputs = Vec::new();
     let mut status = StatusCode::OK;
     while let Some(answer) = answers.next().await {
-        let answer = answer.map_err(Refusal::Serving)?;
+        let answer = answer?;
         if status == StatusCode::OK {
-            status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            status = reply::status(answer.status);
         }
         outputs.push(output(answer));
     }
@@ -69,11 +75,11 @@ pub(super) enum Refusal {
     Serving(ServeError),
 }
 
-/// The fields of each input.
-fn open(fields: &[Field]) -> Result<Vec<Vec<Field>>, ApiError> {
+/// The inputs.
+fn open(fields: &[Field]) -> Result<Vec<Value>, ApiError> {
     let field = |name| fields.iter().find(|field| field.name == name && !field.bytes.is_empty());
     let bytes = field("data").or_else(|| field(BODY)).map(|field| &field.bytes[..]).unwrap_or_default();
-    let instances = serde_json::from_slice::<Value>(bytes)
+    serde_json::from_slice::<Value>(bytes)
         .ok()
         .and_then(|mut whole| whole.get_mut("instances").map(Value::take))
         .and_then(|instances| match instances {
@@ -84,13 +90,14 @@ fn open(fields: &[Field]) -> Result<Vec<Vec<Field>>, ApiError> {
             ApiError::bad_request(
                 "This server takes its inputs in an envelope (service_envelope): the body must be a JSON object with a list under `instances`.",
             )
-        })?;
-    instances.into_iter().map(input).collect()
+        })
 }
 
+/// The fields of one input.
 fn input(instance: Value) -> Result<Vec<Field>, ApiError> {
     match instance {
         Value::Object(parts) if !is_base64(&parts) => {
+            room_for(parts.len())?;
             parts.into_iter().map(|(name, value)| value_field(name, value)).collect()
         }
         whole => Ok(vec![value_field(BODY.to_owned(), whole)?]),
@@ -144,7 +151,7 @@ mod tests {
         let rows = |fields: Vec<Field>| {
             fields.into_iter().map(|field| (field.name, field.content_type, field.bytes.to_vec())).collect()
         };
-        open(&[body]).ok().map(|instances| instances.into_iter().map(rows).collect())
+        open(&[body]).ok()?.into_iter().map(|instance| input(instance).ok().map(rows)).collect()
     }
 
     #[test]
@@ -167,6 +174,8 @@ mod tests {
         for bad in ["", "[1]", "{}", "{\"instances\": 1}", "{\"instances\": [{\"b64\": \"?\"}]}"] {
             assert_eq!(opened(bad), None, "{bad:?}");
         }
+        let wide: Map<String, Value> = (0..1025).map(|index| (index.to_string(), json!(0))).collect();
+        assert_eq!(opened(&json!({"instances": [wide]}).to_string()), None);
     }
 
     #[test]

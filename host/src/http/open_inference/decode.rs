@@ -80,6 +80,9 @@ struct Parameters(Option<Map<String, Value>>);
 /// Of the extension for tensors in shared memory.
 const SHARED_MEMORY: &str = "shared_memory_region";
 
+/// Every input is looked for among all others, and every output that is asked for is written: a short request must not cost the more.
+const MOST_TENSORS: usize = 1024;
+
 /// Reads a request whose JSON is that long, with binary tensors behind it; without a length all of it is JSON.
 ///
 /// The error is a sentence for the client.
@@ -93,6 +96,12 @@ pub(super) fn decode(body: &Bytes, json_length: Option<usize>) -> Result<Decoded
     }
     let json: Body<'_> = serde_json::from_slice(&body[..length])
         .map_err(|error| format!("the body is no inference request of the Open Inference Protocol: {error}"))?;
+    let outputs = json.outputs.unwrap_or_default();
+    for (what, count) in [("inputs", json.inputs.len()), ("outputs", outputs.len())] {
+        if count > MOST_TENSORS {
+            return Err(format!("the request has {count} {what}: more than {MOST_TENSORS} are not taken"));
+        }
+    }
     let mut behind = json_length.map(|length| body.slice(length..));
     let mut inputs = Vec::new();
     for input in &json.inputs {
@@ -102,8 +111,10 @@ pub(super) fn decode(body: &Bytes, json_length: Option<usize>) -> Result<Decoded
     if let Some(rest) = behind.filter(|rest| !rest.is_empty()) {
         return Err(format!("{} bytes of the body belong to no input: their binary_data_size says so", rest.len()));
     }
-    let outputs = json.outputs.unwrap_or_default();
-    for output in &outputs {
+    for (index, output) in outputs.iter().enumerate() {
+        if outputs[..index].iter().any(|other| other.name == output.name) {
+            return Err(format!("the output {:?} is asked for twice", output.name));
+        }
         for (parameter, extension) in [(SHARED_MEMORY, "shared memory"), ("classification", "classification")] {
             if output.parameters.get(parameter).is_some() {
                 return Err(format!("the output {:?}: the extension for {extension} is not here", output.name));
@@ -170,9 +181,8 @@ pub(super) fn raw(body: Bytes, signature: &Signature) -> Result<Decoded, String>
 
 fn tensor(input: &Input<'_>, behind: &mut Option<Bytes>) -> Result<NamedTensor, String> {
     let datatype = datatype(&input.datatype)?;
-    let count = input.shape.iter().try_fold(1_usize, |count, &length| count.checked_mul(length.try_into().ok()?));
-    let count = count.filter(|count| count.checked_mul(datatype.size()).is_some());
-    let count = count.ok_or_else(|| format!("{:?} is no shape: a length is negative or too large", input.shape))?;
+    let count = elements_of(&input.shape, datatype)
+        .ok_or_else(|| format!("{:?} is no shape: a length is negative or too large", input.shape))?;
     if input.parameters.get(SHARED_MEMORY).is_some() {
         return Err("the extension for shared memory is not here: send the data itself".to_owned());
     }
@@ -188,6 +198,14 @@ fn tensor(input: &Input<'_>, behind: &mut Option<Bytes>) -> Result<NamedTensor, 
     }
     .map_err(about)?;
     Ok(NamedTensor { name: input.name.clone(), datatype, shape: input.shape.clone(), bytes })
+}
+
+/// How many elements a tensor of that shape has; `None` where it can't be, even if there is nothing in it: steps from row to row are still computed.
+fn elements_of(shape: &[i64], datatype: DType) -> Option<usize> {
+    let steps = shape.iter().try_fold(datatype.size(), |steps, &length| {
+        steps.checked_mul(usize::try_from(length).ok()?.max(1)).filter(|&steps| isize::try_from(steps).is_ok())
+    })?;
+    Some(if shape.contains(&0) { 0 } else { steps / datatype.size() })
 }
 
 /// The bytes of one input, from the beginning of what is left behind the JSON.

@@ -142,3 +142,25 @@ fn binary_data_of_the_wrong_size_is_refused() {
     let error = decode(&Bytes::from_static(b"{}"), Some(3)).unwrap_err();
     assert_eq!(error, "the header Inference-Header-Content-Length is 3, and the body has only 2 bytes");
 }
+
+#[test]
+fn a_short_request_can_not_ask_for_much() {
+    let output = |name: &str| json!({"name": name});
+    let twice = json_only(&json!({"inputs": [], "outputs": [output("a"), output("b"), output("a")]}));
+    assert_eq!(twice.unwrap_err(), "the output \"a\" is asked for twice");
+    let names: Vec<Value> = (0..1025).map(|index| output(&index.to_string())).collect();
+    let many = json_only(&json!({"inputs": [], "outputs": names})).unwrap_err();
+    assert_eq!(many, "the request has 1025 outputs: more than 1024 are not taken");
+    let input = json!({"name": "x", "shape": [0], "datatype": "BOOL", "data": []});
+    let many = json_only(&json!({"inputs": vec![input; 1025]})).unwrap_err();
+    assert_eq!(many, "the request has 1025 inputs: more than 1024 are not taken");
+}
+
+#[test]
+fn a_tensor_without_elements_has_a_shape_that_can_be() {
+    let shaped = |shape: Value| json_only(&one(&json!({"name": "x", "shape": shape, "datatype": "FP32", "data": []})));
+    assert!(shaped(json!([0, 3])).is_ok() && shaped(json!([3, 0])).is_ok());
+    for shape in [json!([0, i64::MAX]), json!([i64::MAX, 0]), json!([0, 1_i64 << 31, 1_i64 << 31]), json!([0, -1])] {
+        assert!(shaped(shape.clone()).unwrap_err().contains("is no shape"), "{shape}");
+    }
+}
