@@ -57,7 +57,8 @@ fn torchserve_starts_in_the_background_and_stops() {
     // Neither of its names starts a second one.
     let already = "TorchServe is already running, please use torchserve --stop to stop TorchServe.";
     assert_eq!(place.told("torchserve", &arguments, 1), format!("{already}\n"));
-    assert_eq!(place.complains("sconce", &["serve", "--background"], 1), format!("sconce: {already}\n"));
+    let already = format!("sconce: a server is already running, as process {}: ", pid.as_raw_nonzero());
+    says(&place.complains("sconce", &["serve", "--background"], 1), &[&already, "`sconce stop --pid-file "]);
     echoes(&address);
 
     assert_eq!(place.told("torchserve", &["--stop"], 0), STOPPED);
@@ -82,7 +83,7 @@ fn sconce_serve_goes_into_the_background_where_it_is_told_to() {
     let pid = place.pid();
     // It is in a session of its own, which no terminal ends.
     assert_eq!(rustix::process::getsid(Some(pid)).unwrap(), pid);
-    assert_eq!(place.told("sconce", &["stop"], 0), STOPPED);
+    assert_eq!(place.told("sconce", &["stop"], 0), "The server has stopped.\n");
     is_going(pid);
 
     let address = place.start(
@@ -91,8 +92,8 @@ fn sconce_serve_goes_into_the_background_where_it_is_told_to() {
     );
     echoes(&address);
     assert!(!place.pid_file().exists());
-    assert_eq!(place.told("sconce", &["stop"], 0), "TorchServe is not currently running.\n");
-    assert_eq!(place.told("sconce", &["stop", "--pid-file", "own.pid"], 0), STOPPED);
+    assert_eq!(place.told("sconce", &["stop"], 0), "No server is running.\n");
+    assert_eq!(place.told("sconce", &["stop", "--pid-file", "own.pid"], 0), "The server has stopped.\n");
     assert!(!place.path("own.pid").exists());
 }
 

@@ -30,7 +30,7 @@ pub(super) enum Outcome {
 const DETACHED: &str = "--detached";
 
 /// What the server says when it takes requests.
-const STARTED: &str = "Model server started.";
+pub(super) const STARTED: &str = "Model server started.";
 
 /// Between two looks at what the server has written.
 const LOOK: Duration = Duration::from_millis(10);

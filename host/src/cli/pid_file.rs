@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use rustix::process::Pid;
 
 use crate::cli::say;
+use crate::cli::serve::CalledAs;
 
 /// The file of this process; removed when this is dropped.
 #[derive(Debug)]
@@ -62,17 +63,24 @@ fn place_in(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, Stri
     Ok(named.unwrap_or_else(|| PathBuf::from("/tmp")).join(NAME))
 }
 
-/// Refuses where a server runs; the file of one that has ended is removed.
-pub(super) fn make_room(path: &Path) -> anyhow::Result<()> {
+/// Refuses where a server runs, in the words of the program that was called; the file of one that has ended is removed.
+pub(super) fn make_room(path: &Path, called: CalledAs) -> anyhow::Result<()> {
     match look(path)? {
         Holder::Nobody => Ok(()),
         Holder::Gone => {
             say("Removing orphan pid file.");
             remove(path)
         }
-        Holder::Running(_) => {
-            anyhow::bail!("TorchServe is already running, please use torchserve --stop to stop TorchServe.")
-        }
+        Holder::Running(running) => match called {
+            CalledAs::Torchserve => {
+                anyhow::bail!("TorchServe is already running, please use torchserve --stop to stop TorchServe.")
+            }
+            CalledAs::Sconce => anyhow::bail!(
+                "a server is already running, as process {}: end it with `sconce stop --pid-file {path}`, or give this one another --pid-file than {path}",
+                running.pid.as_raw_nonzero(),
+                path = path.display()
+            ),
+        },
     }
 }
 
@@ -122,8 +130,8 @@ pub(super) fn remove(path: &Path) -> anyhow::Result<()> {
 
 impl PidFile {
     /// Writes this process into the file, where no other server runs.
-    pub(super) fn take(path: &Path) -> anyhow::Result<Self> {
-        make_room(path)?;
+    pub(super) fn take(path: &Path, called: CalledAs) -> anyhow::Result<Self> {
+        make_room(path, called)?;
         let written = || -> io::Result<(File, u64)> {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let mut fresh = tempfile::Builder::new().prefix(".pid").tempfile_in(folder)?;
@@ -187,11 +195,13 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         // Process 1 lives, and isn't ours.
         assert!(matches!(look(&path).unwrap(), Holder::Gone));
-        let taken = PidFile::take(&path).unwrap();
+        let taken = PidFile::take(&path, CalledAs::Sconce).unwrap();
         let Holder::Running(running) = look(&path).unwrap() else { panic!("the file isn't locked") };
         assert_eq!(running.pid.as_raw_nonzero().get().unsigned_abs(), std::process::id());
-        let message = PidFile::take(&path).unwrap_err().to_string();
-        assert!(message.contains("already running"), "{message}");
+        for called in [CalledAs::Sconce, CalledAs::Torchserve] {
+            let message = PidFile::take(&path, called).unwrap_err().to_string();
+            assert!(message.contains("already running"), "{message}");
+        }
         drop(taken);
         assert!(!path.exists());
     }

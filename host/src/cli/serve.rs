@@ -59,7 +59,7 @@ pub struct ServeArgs {
     #[arg(long, conflicts_with = "foreground")]
     background: bool,
 
-    /// Hold the process id in this file while it serves; of two servers with one file, the second is refused.
+    /// Hold the process id in this file while it serves; of two servers with one file, the second is refused. The default in the background is .model_server.pid in the temporary folder.
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
 
@@ -88,7 +88,7 @@ pub(super) fn run(args: &ServeArgs, called: CalledAs) -> anyhow::Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     if args.stop {
-        return stop::stop(&args.pid_file()?);
+        return stop::stop(&args.pid_file()?, called);
     }
     let background = args.detached.is_none() && (args.background || called == CalledAs::Torchserve && !args.foreground);
     // TorchServe has one server a machine, in the foreground, too.
@@ -97,7 +97,7 @@ pub(super) fn run(args: &ServeArgs, called: CalledAs) -> anyhow::Result<ExitCode
         _ => Some(args.pid_file()?),
     };
     if let Some(file) = &pid_file {
-        pid_file::make_room(file)?;
+        pid_file::make_room(file, called)?;
     }
     if let Some(missing) = args.flags.missing() {
         anyhow::bail!(missing);
@@ -128,7 +128,7 @@ pub(super) fn run(args: &ServeArgs, called: CalledAs) -> anyhow::Result<ExitCode
         },
         file => {
             warnings.extend(args.flags.without_effect());
-            serve(args, config, &warnings, file.as_deref())
+            serve(args, config, &warnings, file.as_deref().map(|file| (file, called)))
         }
     }
 }
@@ -137,7 +137,7 @@ fn serve(
     args: &ServeArgs,
     config: ServerConfig,
     warnings: &[String],
-    pid_file: Option<&Path>,
+    pid_file: Option<(&Path, CalledAs)>,
 ) -> anyhow::Result<ExitCode> {
     if args.detached.is_some() {
         // No terminal that closes ends it.
@@ -147,14 +147,14 @@ fn serve(
     for warning in complaint.iter().chain(warnings) {
         tracing::warn!("{warning}");
     }
-    let held = pid_file.map(PidFile::take).transpose()?;
+    let held = pid_file.map(|(file, called)| PidFile::take(file, called)).transpose()?;
     // Scripts look for these lines.
     to_the_end(App::new(config), move |progress| {
         // The file goes when the server has ended, and this with it.
         let _ = &held;
         match progress {
             Progress::Bound { api, address } => say(&format!("{api} API bind to: http://{address}")),
-            Progress::Started => say("Model server started."),
+            Progress::Started => say(background::STARTED),
             Progress::Ending => {}
         }
     })

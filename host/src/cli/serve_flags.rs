@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::server_flags::ServerFlags;
 use crate::cli::server_flags::environment;
+use crate::config::CONFIG_VARIABLE;
 use crate::config::ConfigSources;
 use crate::config::Overrides;
 
@@ -39,7 +40,7 @@ pub(super) struct ServeFlags {
     #[arg(long)]
     no_watch: bool,
 
-    /// What becomes of the code of a handler that was swapped out: it stays mapped, or goes where nothing is left in it.
+    /// What becomes of the code of a handler that was swapped out: it stays mapped, which is the default, or goes where nothing is left in it.
     #[arg(long, value_name = "POLICY", value_parser = ["retain", "unmap"])]
     unload: Option<String>,
 
@@ -59,8 +60,6 @@ pub(super) struct ServeFlags {
     #[arg(long, visible_alias = "ncs", help_heading = "Taken for TorchServe's sake")]
     no_config_snapshots: bool,
 }
-
-const CONFIG_VARIABLE: &str = "TS_CONFIG_FILE";
 
 // === impl ServeFlags ===
 

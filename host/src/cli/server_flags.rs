@@ -18,7 +18,7 @@ pub(super) struct ServerFlags {
     #[arg(long, value_name = "http://HOST:PORT")]
     inference_address: Option<String>,
 
-    /// Where models are described.
+    /// Where models are described, registered and scaled.
     #[arg(long, value_name = "http://HOST:PORT")]
     management_address: Option<String>,
 
@@ -26,7 +26,7 @@ pub(super) struct ServerFlags {
     #[arg(long, value_name = "http://HOST:PORT")]
     metrics_address: Option<String>,
 
-    /// Where unpacked archives and private copies of libraries go; the file system must allow execution.
+    /// Where unpacked archives and private copies of libraries go; the file system must allow execution. The default is the system's temporary folder.
     #[arg(long, value_name = "FOLDER")]
     work_dir: Option<PathBuf>,
 }

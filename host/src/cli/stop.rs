@@ -15,13 +15,14 @@ use rustix::process::kill_process;
 use crate::cli::pid_file;
 use crate::cli::pid_file::Holder;
 use crate::cli::say;
+use crate::cli::serve::CalledAs;
 
 /// Ends the server that was started in the background, and waits for its end.
 ///
 /// What the server has taken in is answered first. A second call ends it at once.
 #[derive(Debug, Clone, Args)]
 pub struct StopArgs {
-    /// Where the server has written its process id.
+    /// Where the server has written its process id. The default is .model_server.pid in the temporary folder, as of servers in the background.
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
 }
@@ -31,21 +32,27 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn run(args: &StopArgs) -> anyhow::Result<ExitCode> {
     match &args.pid_file {
-        Some(file) => stop(file),
-        None => stop(&pid_file::usual_place()?),
+        Some(file) => stop(file, CalledAs::Sconce),
+        None => stop(&pid_file::usual_place()?, CalledAs::Sconce),
     }
 }
 
-/// Says what became of it, in TorchServe's words.
-pub(super) fn stop(path: &Path) -> anyhow::Result<ExitCode> {
+/// Says what became of it, in the words of the program that was called.
+pub(super) fn stop(path: &Path, called: CalledAs) -> anyhow::Result<ExitCode> {
+    let tell = |torchserve, sconce| {
+        say(match called {
+            CalledAs::Torchserve => torchserve,
+            CalledAs::Sconce => sconce,
+        });
+    };
     let running = match pid_file::look(path)? {
         Holder::Nobody => {
-            say("TorchServe is not currently running.");
+            tell("TorchServe is not currently running.", "No server is running.");
             return Ok(ExitCode::SUCCESS);
         }
         Holder::Gone => {
             pid_file::remove(path)?;
-            say("TorchServe already stopped.");
+            tell("TorchServe already stopped.", "The server had ended already.");
             return Ok(ExitCode::SUCCESS);
         }
         Holder::Running(running) => running,
@@ -61,7 +68,7 @@ pub(super) fn stop(path: &Path) -> anyhow::Result<ExitCode> {
     match end.recv_timeout(PATIENCE) {
         Ok(waited) => waited.context("can't see whether the server has ended")?,
         Err(_) => anyhow::bail!(
-            "Stopping TorchServe took too long: the process {} still answers what it has taken in. Stop it again to end it at once.",
+            "Stopping took too long: the process {} still answers what it has taken in. Stop it again to end it at once.",
             pid.as_raw_nonzero()
         ),
     }
@@ -69,6 +76,6 @@ pub(super) fn stop(path: &Path) -> anyhow::Result<ExitCode> {
     if matches!(pid_file::look(path)?, Holder::Gone) {
         pid_file::remove(path)?;
     }
-    say("TorchServe has stopped.");
+    tell("TorchServe has stopped.", "The server has stopped.");
     Ok(ExitCode::SUCCESS)
 }

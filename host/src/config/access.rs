@@ -94,11 +94,6 @@ impl AllowedUrls {
         self.set.is_match(url)
     }
 
-    /// Whether nobody has narrowed them down: any URL is allowed.
-    pub fn are_the_default(&self) -> bool {
-        self.patterns == DEFAULT_URLS
-    }
-
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let patterns = settings.list(ALLOWED_URLS);
         if patterns.is_empty() {
@@ -166,7 +161,7 @@ mod tests {
         let told = plain("token_expiration_min=0.5\nenable_model_api=true\nallowed_urls=file:///m/.*").unwrap();
         assert_eq!(told.tokens.unwrap().expiration, Duration::from_secs(30));
         assert!(told.enable_model_api);
-        assert!(!told.allowed_urls.are_the_default());
+        assert_ne!(told.allowed_urls, AllowedUrls::default());
         assert_eq!(plain("disable_token_authorization=true").unwrap().tokens, None);
         for (line, expected) in [
             ("token_expiration_min=0", "token_expiration_min = \"0\" is not a number of minutes above 0"),
@@ -208,7 +203,8 @@ mod tests {
         let variables = [("TS_ALLOWED_URLS", "x"), ("TS_ENABLE_MODEL_API", "true")];
         let with = |text: &str| load(text, &variables, Overrides::default()).unwrap();
         let told = with("enable_envvars_config=true");
-        assert!(told.enable_model_api && told.allowed_urls.are_the_default());
+        assert!(told.enable_model_api);
+        assert_eq!(told.allowed_urls, AllowedUrls::default());
         let told = with("enable_envvars_config=true\nuse_env_allowed_urls=true");
         assert_eq!(told.allowed_urls.to_string(), "x");
         assert!(!with("").enable_model_api);

@@ -38,6 +38,7 @@ pub use report::Setting;
 pub use requests::Envelope;
 pub use requests::RequestConfig;
 pub use server::ServerConfig;
+pub use sources::CONFIG_VARIABLE;
 pub use sources::ConfigSources;
 pub use sources::Overrides;
 pub use swap::SwapConfig;

@@ -60,7 +60,8 @@ pub(super) struct Gathered {
     pub(super) warnings: Vec<String>,
 }
 
-const CONFIG_VARIABLE: &str = "TS_CONFIG_FILE";
+/// Names the file, whatever the command line says.
+pub const CONFIG_VARIABLE: &str = "TS_CONFIG_FILE";
 
 // === impl ConfigSources ===
 
