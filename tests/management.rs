@@ -138,6 +138,15 @@ fn a_model_without_workers_refuses_until_it_is_scaled() {
 }
 
 #[test]
+fn no_archive_gets_more_workers_than_a_model_can_have() {
+    let config = "minWorkers: 1\nmaxWorkers: 3000\n";
+    let server = setup().model(&Archive::new("echo", "echo").config(config)).start();
+    assert_eq!(ask(&server, "POST", "/models?url=echo.mar").status, 200);
+    assert_eq!(server.describe("echo")["maxWorkers"], 1024);
+    server.logged(&["more than a model can have", "max=3000"]);
+}
+
+#[test]
 fn a_scale_outlives_a_swap() {
     let server = setup().model(&Archive::new("echo", "echo")).start();
     assert_eq!(ask(&server, "POST", "/models?url=echo.mar").status, 200);

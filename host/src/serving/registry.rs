@@ -19,6 +19,7 @@ use super::EndpointSettings;
 use super::LoadError;
 use super::Loader;
 use super::LookupError;
+use super::Scale;
 use super::ServeError;
 use super::Trigger;
 use super::UnregisterError;
@@ -280,7 +281,12 @@ impl Registry {
         }
         let by_models = self.config.models.get(name.as_str()).and_then(|versions| versions.get(version.as_str()));
         let archive = package.config.as_ref().map(|config| config.settings.clone()).unwrap_or_default();
-        let settings = EndpointSettings::resolve(asked, &archive, by_models, &self.config, self.machine);
+        let mut settings = EndpointSettings::resolve(asked, &archive, by_models, &self.config, self.machine);
+        let Scale { min, max } = settings.scale;
+        if max > Scale::MOST {
+            tracing::warn!(model = %name, %version, min, max, most = Scale::MOST, "so many workers are more than a model can have");
+            settings.scale = Scale { min: min.min(Scale::MOST), max: Scale::MOST };
+        }
         let by_models = by_models.and_then(|defaults| Runtime::parse(defaults.runtime_type.as_deref()?));
         let runtime = asked.and_then(|asked| asked.runtime).or(by_models).unwrap_or(package.manifest.runtime);
         let handler = asked.and_then(|asked| asked.handler.clone());
