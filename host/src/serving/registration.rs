@@ -112,14 +112,15 @@ impl Registry {
     /// Leaves nothing of a version that was taken out, unless another has come in its place.
     fn forget(&self, endpoint: &Endpoint) {
         let (name, version) = (endpoint.name(), endpoint.version());
-        let others = self.endpoints();
-        if !others.iter().any(|other| other.url() == endpoint.url()) {
+        if !self.endpoints().iter().any(|other| other.url() == endpoint.url()) {
             self.remove_fetched(&endpoint.url());
         }
-        let mut of_model = others.iter().filter(|other| other.name() == name);
-        if of_model.clone().all(|other| other.version() != version) {
-            self.metrics().forget(name, version, of_model.next().is_none());
-        }
+        self.while_unchanged(|others| {
+            let mut of_model = others.iter().filter(|other| other.name() == name);
+            if of_model.clone().all(|other| other.version() != version) {
+                self.metrics().forget(name, version, of_model.next().is_none());
+            }
+        });
     }
 
     /// What was fetched for a model goes with it.

@@ -342,6 +342,12 @@ impl Registry {
         removed.is_ok()
     }
 
+    /// Does something while nothing is registered or taken out.
+    pub(super) fn while_unchanged(&self, work: impl FnOnce(&[Arc<Endpoint>])) {
+        let _unchanged = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&self.endpoints());
+    }
+
     /// Replaces what is served as a whole, unless the change fails.
     fn change<T, E>(&self, change: impl FnOnce(&mut Models) -> Result<T, E>) -> Result<T, E> {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
