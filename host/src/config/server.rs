@@ -62,6 +62,9 @@ pub struct ServerConfig {
     pub metrics: MetricsConfig,
 }
 
+/// Seconds, as in TorchServe.
+const DEFAULT_TIMEOUT: u64 = 120;
+
 // === impl ServerConfig ===
 
 impl Default for ServerConfig {
@@ -75,9 +78,9 @@ impl Default for ServerConfig {
             load_models: Vec::new(),
             plugins_path: Vec::new(),
             default_workers_per_model: None,
-            default_response_timeout: Duration::from_secs(120),
-            default_startup_timeout: Duration::from_secs(120),
-            unregister_model_timeout: Duration::from_secs(120),
+            default_response_timeout: Duration::from_secs(DEFAULT_TIMEOUT),
+            default_startup_timeout: Duration::from_secs(DEFAULT_TIMEOUT),
+            unregister_model_timeout: Duration::from_secs(DEFAULT_TIMEOUT),
             job_queue_size: 100,
             max_request_size: 6_553_500,
             max_response_size: 6_553_500,
@@ -140,9 +143,9 @@ impl ServerConfig {
             load_models: settings.list("load_models"),
             plugins_path: plugins(settings, warnings),
             default_workers_per_model: some_number("default_workers_per_model")?.filter(|workers| *workers > 0),
-            default_response_timeout: settings.seconds("default_response_timeout", 120)?,
-            default_startup_timeout: settings.seconds("default_startup_timeout", 120)?,
-            unregister_model_timeout: settings.seconds("unregister_model_timeout", 120)?,
+            default_response_timeout: settings.seconds("default_response_timeout", DEFAULT_TIMEOUT)?,
+            default_startup_timeout: settings.seconds("default_startup_timeout", DEFAULT_TIMEOUT)?,
+            unregister_model_timeout: settings.seconds("unregister_model_timeout", DEFAULT_TIMEOUT)?,
             job_queue_size: settings.size("job_queue_size", default.job_queue_size)?,
             max_request_size: settings.size("max_request_size", default.max_request_size)?,
             max_response_size: settings.size("max_response_size", default.max_response_size)?,
