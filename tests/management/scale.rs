@@ -113,3 +113,16 @@ fn workers_follow_the_load_between_min_and_max() {
     eventually("one worker again", || (workers(&server, "waits") == 1).then_some(()));
     assert_eq!(server.describe("waits")["maxWorkers"], 3);
 }
+
+#[test]
+fn an_archive_that_changes_while_there_are_no_workers_is_what_they_serve_then() {
+    let archive = |size: usize| Archive::new("echo", "echo").config(&format!("batchSize: {size}\n"));
+    let server = setup().model(&archive(2)).start();
+    assert_eq!(ask(&server, "POST", "/models?url=echo.mar&initial_workers=0").status, 200);
+    let batch_size = || server.describe("echo")["batchSize"].as_u64().unwrap();
+    assert_eq!(batch_size(), 2);
+    archive(4).pack(&server.store());
+    eventually("the new archive", || (batch_size() == 4).then_some(()));
+    assert_eq!(ask(&server, "PUT", "/models/echo?synchronous=true").status, 200);
+    assert_eq!((batch_size(), server.predict("echo", "x").ok()), (4, "x".to_owned()));
+}

@@ -87,6 +87,8 @@ impl Endpoint {
 
     /// Takes another archive in for the time when it has workers.
     pub(super) fn take_in(&self, source: Arc<Source>) {
+        let settings = EndpointSettings { scale: self.settings().scale, ..(*source.settings).clone() };
+        self.settings.store(Arc::new(settings));
         self.lock().source = source;
     }
 
