@@ -88,6 +88,8 @@ pub enum Origin {
 
 /// Workers are looked after this often within the shortest response timeout.
 const LOOKS_PER_TIMEOUT: u32 = 10;
+/// And so often while a load grows or shrinks that workers are to follow.
+const LOOKS_PER_LOAD: u32 = 2;
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
@@ -225,9 +227,7 @@ impl Registry {
         let mut next_look = Instant::now();
         loop {
             let endpoints = self.endpoints();
-            let shortest = endpoints.iter().map(|endpoint| endpoint.settings().response_timeout).min();
-            let pause =
-                shortest.map_or(LONGEST_LOOK, |limit| limit / LOOKS_PER_TIMEOUT).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+            let pause = self.pause(&endpoints);
             next_look = next_look.min(Instant::now() + pause);
             match alarms.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
                 Ok(Alarm::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -241,6 +241,18 @@ impl Registry {
                 next_look = now + pause;
             }
         }
+    }
+
+    /// How long nobody needs to be looked after: a part of the shortest time that anything may take.
+    fn pause(&self, endpoints: &[Arc<Endpoint>]) -> Duration {
+        let autoscale = self.config.autoscale;
+        let limits = endpoints.iter().flat_map(|endpoint| {
+            let settings = endpoint.settings();
+            let follows_load = settings.scale.min < settings.scale.max;
+            let load = follows_load.then(|| autoscale.grow_after.min(autoscale.shrink_after) / LOOKS_PER_LOAD);
+            load.into_iter().chain([settings.response_timeout / LOOKS_PER_TIMEOUT])
+        });
+        limits.min().unwrap_or(LONGEST_LOOK).clamp(SHORTEST_LOOK, LONGEST_LOOK)
     }
 
     /// On a thread of its own, since it may take as long as a start.
