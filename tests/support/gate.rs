@@ -1,6 +1,8 @@
-//! A folder through which a test and the fixture `waits` speak: the handler says that it was called, the test lets it go on.
+//! A folder through which a test and a handler speak: the handler says that it was called, and waits at a socket until the test lets it go on.
 
-use std::fs;
+use std::os::unix::net::UnixListener;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use tempfile::TempDir;
 
@@ -9,6 +11,8 @@ use super::eventually;
 #[derive(Debug)]
 pub(crate) struct Gate {
     folder: TempDir,
+    /// Handlers are connected to it while it is shut.
+    shut: Mutex<Option<UnixListener>>,
 }
 
 /// Opens the gate when dropped, so that a failed test doesn't wait for its own threads.
@@ -17,7 +21,9 @@ pub(crate) struct Opener<'a>(&'a Gate);
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("gate")).unwrap();
+        Self { folder, shut: Mutex::new(Some(listener)) }
     }
 
     /// What to send to the handler.
@@ -35,7 +41,8 @@ impl Gate {
 
     /// Lets the handler answer.
     pub(crate) fn open(&self) {
-        fs::write(self.folder.path().join("go"), "").unwrap();
+        // Whoever waits there reads the end.
+        drop(self.shut.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(crate) fn opener(&self) -> Opener<'_> {
