@@ -87,11 +87,21 @@ impl Work {
     fn run_errand(&mut self) -> bool {
         let Some(errand) = self.shared.begin_errand() else { return true };
         let _mode = InferenceMode::enter();
+        // It is out of hand before anybody hears of it: who asked may give up what is still begun, and then takes this worker for one that hangs.
         match errand {
-            Errand::Export(exported) => drop(exported.send(self.export_state())),
-            Errand::Import { states, done } => drop(done.send(self.import_state(&states))),
+            Errand::Export(exported) => {
+                let state = self.export_state();
+                let is_wanted = self.shared.lock().take().is_some();
+                let _ = exported.send(state);
+                is_wanted
+            }
+            Errand::Import { states, done } => {
+                let imported = self.import_state(&states);
+                let is_wanted = self.shared.lock().take().is_some();
+                let _ = done.send(imported);
+                is_wanted
+            }
         }
-        self.shared.lock().take().is_some()
     }
 
     fn export_state(&mut self) -> Result<Option<HandlerState>, HandlerError> {
