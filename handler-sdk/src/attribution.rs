@@ -114,16 +114,16 @@ impl IntegratedGradients {
     pub fn of_layer(
         &self,
         layer: &str,
-        inputs: Vec<Value>,
-        baselines: Vec<Value>,
+        inputs: &[Value],
+        baselines: &[Value],
         target: usize,
         context: &Context,
     ) -> Result<Tensor> {
         let model = context.model()?;
-        check_target(&model.forward(inputs.clone())?, target)?;
-        let given = model.layer(layer, inputs.clone())?.tensor()?;
+        check_target(&model.forward(inputs.to_vec())?, target)?;
+        let given = model.layer(layer, inputs.to_vec())?.tensor()?;
         let shape = given.shape();
-        let (end, start) = (floats(&given)?, floats(&model.layer(layer, baselines)?.tensor()?)?);
+        let (end, start) = (floats(&given)?, floats(&model.layer(layer, baselines.to_vec())?.tensor()?)?);
         if end.len() != start.len() {
             return Err(Error::new(format!(
                 "the layer {layer:?} gives {} numbers for the input and {} for the baseline, and they must be as many",
@@ -136,7 +136,7 @@ impl IntegratedGradients {
         for (alpha, weight) in &self.points {
             let between: Vec<f32> = start.iter().zip(&end).map(|(start, end)| start + alpha * (end - start)).collect();
             let between = Tensor::from_slice(&shape, &between)?;
-            add(&mut sums, &floats(&model.gradients_at_layer(layer, between, inputs.clone(), target)?)?, *weight);
+            add(&mut sums, &floats(&model.gradients_at_layer(layer, between, inputs.to_vec(), target)?)?, *weight);
         }
         sums.iter_mut().zip(start.iter().zip(&end)).for_each(|(sum, (start, end))| *sum *= end - start);
         Tensor::from_slice(&shape, &sums)
