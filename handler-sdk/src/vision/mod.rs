@@ -54,6 +54,9 @@ mod picture;
 mod resize;
 mod transform;
 
+#[cfg(test)]
+mod tests;
+
 pub use compose::Compose;
 pub use decode::MAX_PIXELS;
 pub use input::Input;
