@@ -49,6 +49,7 @@
 
 mod compose;
 mod decode;
+mod gif;
 mod input;
 mod picture;
 mod resize;
