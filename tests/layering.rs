@@ -64,7 +64,8 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["prometheus", "sysinfo"], &["host/src/metrics/"]),
     (&["nvml_wrapper"], &["host/src/metrics/gpu.rs"]),
     (&["clap"], &["host/src/cli/"]),
-    (&["image", "gif", "base64"], &["handler-sdk/src/vision/"]),
+    (&["image", "gif"], &["handler-sdk/src/vision/"]),
+    (&["base64"], &["handler-sdk/src/vision/", "host/src/http/"]),
     (
         &["abi_stable"],
         &[
