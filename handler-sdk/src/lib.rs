@@ -85,6 +85,8 @@ mod tensor;
 mod value;
 
 pub mod testing;
+#[cfg(feature = "torch-file")]
+pub mod torch_file;
 
 pub use context::Context;
 pub use context::Level;
