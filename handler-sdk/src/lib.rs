@@ -70,6 +70,8 @@
 //!
 //! * `tch`: tensors are `tch::Tensor`s, shared with the host without a copy, on any device; needs libtorch 2.11.0 to build.
 //!   Without it a handler builds in seconds, and may still call the host's models with plain tensors.
+//! * `architectures` (with `tch`): [`Network`] serves the state dicts of networks that are built in: torchvision's ResNets and DenseNets, and the MNIST example's.
+//! * `torch-file`: [`torch_file`](https://docs.rs/handler-sdk/latest/handler_sdk/torch_file/) reads and writes tensors as `torch.save` does; needs no libtorch.
 #![deny(missing_docs)]
 
 pub mod attribution;
@@ -85,6 +87,8 @@ mod tensor;
 mod value;
 
 pub mod testing;
+#[cfg(feature = "torch-file")]
+pub mod torch_file;
 
 pub use context::Context;
 pub use context::Level;
