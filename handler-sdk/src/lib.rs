@@ -72,11 +72,13 @@
 //!   Without it a handler builds in seconds, and may still call the host's models with plain tensors.
 #![deny(missing_docs)]
 
+pub mod attribution;
 mod context;
 mod error;
 mod export;
 mod handler;
 mod model;
+mod network;
 mod request;
 mod response;
 mod tensor;
@@ -94,6 +96,7 @@ pub use error::Result;
 pub use handler::Handler;
 pub use model::Model;
 pub use model::Weights;
+pub use network::Network;
 pub use request::Batch;
 pub use request::Field;
 pub use request::Request;

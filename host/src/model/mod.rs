@@ -27,6 +27,7 @@ use handler_sdk::Device;
 use handler_sdk::ModelKind;
 use handler_sdk::abi::raw::RawDoor;
 use handler_sdk::abi::raw::RawEvent;
+use handler_sdk::abi::raw::RawGradients;
 
 /// A loaded model. It is shared by every handler that uses the same file on the same device, and never changes.
 pub trait Model: Debug + Send + Sync {
@@ -38,6 +39,24 @@ pub trait Model: Debug + Send + Sync {
         &self,
         method: &str,
         inputs: &[RawEvent<'_>],
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String>;
+
+    /// Walks through what a submodule gives while a method runs; the error is text.
+    fn layer(
+        &self,
+        method: &str,
+        layer: &str,
+        inputs: &[RawEvent<'_>],
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String>;
+
+    /// Gives the gradients that were asked for, as one tensor; the error is text.
+    fn gradients(
+        &self,
+        asked: &RawGradients<'_>,
         door: RawDoor,
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String>;

@@ -103,6 +103,7 @@ mod tests {
     use handler_sdk::ModelKind;
     use handler_sdk::abi::raw::RawDoor;
     use handler_sdk::abi::raw::RawEvent;
+    use handler_sdk::abi::raw::RawGradients;
 
     use super::*;
     use crate::model::Footprint;
@@ -123,6 +124,21 @@ mod tests {
             _: RawDoor,
             _: &mut dyn FnMut(&RawEvent<'_>),
         ) -> Result<(), String> {
+            Err("it has no code".to_owned())
+        }
+
+        fn layer(
+            &self,
+            _: &str,
+            _: &str,
+            _: &[RawEvent<'_>],
+            _: RawDoor,
+            _: &mut dyn FnMut(&RawEvent<'_>),
+        ) -> Result<(), String> {
+            Err("it has no code".to_owned())
+        }
+
+        fn gradients(&self, _: &RawGradients<'_>, _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
             Err("it has no code".to_owned())
         }
 

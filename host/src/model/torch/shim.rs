@@ -43,6 +43,25 @@ unsafe extern "C" {
         sink: *mut c_void,
         emit: Emit,
     ) -> *mut c_char;
+    fn sconce_model_layer(
+        model: *const c_void,
+        method: *const c_char,
+        layer: *const c_char,
+        inputs: *const RawInput,
+        count: usize,
+        sink: *mut c_void,
+        emit: Emit,
+    ) -> *mut c_char;
+    fn sconce_model_gradients(
+        model: *const c_void,
+        method: *const c_char,
+        layer: *const c_char,
+        inputs: *const RawInput,
+        count: usize,
+        target: i64,
+        sink: *mut c_void,
+        emit: Emit,
+    ) -> *mut c_char;
     fn sconce_model_schema(
         model: *const c_void,
         method: *const c_char,
@@ -74,6 +93,13 @@ struct RawInput {
     kind: c_int,
     name: *const c_char,
     tensor: *const c_void,
+}
+
+/// Inputs as the shim sees them, with what they point to.
+struct Lent<'a> {
+    raw: Vec<RawInput>,
+    _names: Vec<CString>,
+    _inputs: &'a [Input],
 }
 
 /// What takes the steps; an error stops nothing, the first one is kept.
@@ -126,21 +152,51 @@ impl RawModel {
     }
 
     pub(super) fn forward(&self, method: &str, inputs: &[Input], mut receiver: Receiver<'_>) -> Result<(), String> {
-        let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
         let method = text(method)?;
-        let names: Vec<CString> = inputs.iter().map(|input| text(&input.name)).collect::<Result<_, _>>()?;
-        let raw: Vec<RawInput> = inputs
-            .iter()
-            .zip(&names)
-            .map(|(input, name)| RawInput {
-                kind: c_int::from(input.kind.0),
-                name: name.as_ptr(),
-                tensor: input.tensor.as_ref().map_or(std::ptr::null(), |tensor| tensor.as_ptr().cast()),
-            })
-            .collect();
+        let inputs = Lent::new(inputs)?;
+        let raw = &inputs.raw;
         let mut sink = Sink::new(&mut receiver);
         // SAFETY: the model is TorchScript or raises; names, tensors and the sink live through the call.
         check(unsafe { sconce_model_forward(self.0, method.as_ptr(), raw.as_ptr(), raw.len(), sink.pointer(), emit) })?;
+        sink.result
+    }
+
+    pub(super) fn layer(
+        &self,
+        method: &str,
+        layer: &str,
+        inputs: &[Input],
+        mut receiver: Receiver<'_>,
+    ) -> Result<(), String> {
+        let (method, layer) = (text(method)?, text(layer)?);
+        let inputs = Lent::new(inputs)?;
+        let (raw, count) = (inputs.raw.as_ptr(), inputs.raw.len());
+        let mut sink = Sink::new(&mut receiver);
+        // SAFETY: as for `forward`.
+        check(unsafe {
+            sconce_model_layer(self.0, method.as_ptr(), layer.as_ptr(), raw, count, sink.pointer(), emit)
+        })?;
+        sink.result
+    }
+
+    pub(super) fn gradients(
+        &self,
+        method: &str,
+        layer: &str,
+        inputs: &[Input],
+        target: u64,
+        mut receiver: Receiver<'_>,
+    ) -> Result<(), String> {
+        let (method, layer) = (text(method)?, text(layer)?);
+        let inputs = Lent::new(inputs)?;
+        let (raw, count) = (inputs.raw.as_ptr(), inputs.raw.len());
+        // A column beyond any output's is refused like one that is just beyond this one's.
+        let target = i64::try_from(target).unwrap_or(i64::MAX);
+        let mut sink = Sink::new(&mut receiver);
+        // SAFETY: as for `forward`.
+        check(unsafe {
+            sconce_model_gradients(self.0, method.as_ptr(), layer.as_ptr(), raw, count, target, sink.pointer(), emit)
+        })?;
         sink.result
     }
 
@@ -183,6 +239,24 @@ impl Drop for InferenceMode {
         // SAFETY: the pointer comes from `enter`, on this thread.
         unsafe { sconce_inference_mode_leave(self.0) }
     }
+}
+
+// === impl Lent ===
+
+impl<'a> Lent<'a> {
+    fn new(inputs: &'a [Input]) -> Result<Self, String> {
+        let names: Vec<CString> = inputs.iter().map(|input| text(&input.name)).collect::<Result<_, _>>()?;
+        let raw = inputs.iter().zip(&names).map(|(input, name)| RawInput {
+            kind: c_int::from(input.kind.0),
+            name: name.as_ptr(),
+            tensor: input.tensor.as_ref().map_or(std::ptr::null(), |tensor| tensor.as_ptr().cast()),
+        });
+        Ok(Self { raw: raw.collect(), _names: names, _inputs: inputs })
+    }
+}
+
+fn text(text: &str) -> Result<CString, String> {
+    CString::new(text).map_err(|error| error.to_string())
 }
 
 // === Steps ===

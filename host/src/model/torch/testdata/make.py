@@ -1,6 +1,6 @@
 """Makes the TorchScript files beside it: python make.py, with torch 2.11.0 installed."""
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -38,3 +38,38 @@ class Sums(nn.Module):
 
 
 torch.jit.script(Sums().eval()).save("sums.pt")
+
+
+class Classifier(nn.Module):
+    """Linear but for one square, and its first step is a submodule within a submodule."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder()
+        self.head = nn.Linear(2, 2, bias=False)
+        self.head.weight = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
+
+    def forward(self, x: Tensor, scale: float = 2.0) -> Tensor:
+        return self.head(self.encoder(x) ** 2) * scale
+
+    @torch.jit.export
+    def of_list(self, items: List[Tensor]) -> Tensor:
+        return torch.stack([item.sum() for item in items])
+
+    @torch.jit.export
+    def pieces(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor], bool]:
+        return x, None, True
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Linear(3, 2, bias=False)
+        self.embedding.weight = nn.Parameter(torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embedding(x) + 1.0
+
+
+torch.jit.script(Classifier().eval()).save("classifier.pt")
+torch.jit.trace(Classifier().eval(), torch.ones(1, 3)).save("classifier_traced.pt")
