@@ -70,6 +70,7 @@
 //!
 //! * `tch`: tensors are `tch::Tensor`s, shared with the host without a copy, on any device; needs libtorch 2.11.0 to build.
 //!   Without it a handler builds in seconds, and may still call the host's models with plain tensors.
+//! * `vision`: the module `vision`, from a picture in a request to the tensor that a network for pictures takes, as TorchServe's `VisionHandler` makes it; needs no libtorch.
 #![deny(missing_docs)]
 
 pub mod attribution;
@@ -86,6 +87,8 @@ mod value;
 
 pub mod classes;
 pub mod testing;
+#[cfg(feature = "vision")]
+pub mod vision;
 
 pub use context::Context;
 pub use context::Level;
