@@ -113,6 +113,14 @@ pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
     })
 }
 
+/// Opens a library whose start-up code registers operators with libtorch; it is never unmapped.
+pub fn open_operators(path: &Path) -> Result<(), ModelError> {
+    #[cfg(feature = "torch")]
+    return torch::open_operators(path);
+    #[cfg(not(feature = "torch"))]
+    Err(ModelError::NoTorch { path: path.to_owned() })
+}
+
 // === impl Runtime ===
 
 impl Runtime {

@@ -143,6 +143,19 @@ fn try_out(orders: &Orders, socket: &UnixStream) -> anyhow::Result<Report> {
         }
     };
     let begin = |step| report(socket, &Report::Begin(step));
+    let (operators, orders) = match orders {
+        Orders::Operators(libraries) => (libraries, None),
+        Orders::Library(trial) => (&trial.request.operators, Some(trial)),
+    };
+    if !operators.is_empty() {
+        begin(Step::Operators)?;
+        for library in operators {
+            if let Err(error) = crate::model::open_operators(library) {
+                return Ok(Report::Failed { step: Step::Operators, reason: error.to_string() });
+            }
+        }
+    }
+    let Some(orders) = orders else { return Ok(Report::Passed) };
     begin(Step::Open)?;
     let library = match Library::open_for_trial(&orders.library) {
         Ok(library) => Arc::new(library),

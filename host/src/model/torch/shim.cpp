@@ -202,6 +202,14 @@ char *sconce_cuda_open(bool *opened) {
   });
 }
 
+// Opens a library of operators as torch.ops.load_library does: libraries that come later may use its symbols.
+char *sconce_library_open(const char *path) {
+  return guarded([&] {
+    if (dlopen(path, RTLD_NOW | RTLD_GLOBAL) == nullptr)
+      throw std::runtime_error(dlerror());
+  });
+}
+
 void *sconce_inference_mode_enter() { return new c10::InferenceMode(); }
 
 void sconce_inference_mode_leave(void *mode) { delete static_cast<c10::InferenceMode *>(mode); }
