@@ -87,6 +87,8 @@ mod value;
 
 pub mod classes;
 pub mod testing;
+#[cfg(feature = "torch-file")]
+pub mod torch_file;
 #[cfg(feature = "vision")]
 pub mod vision;
 
