@@ -222,4 +222,19 @@ mod state_dict {
         let mut handler = Host::new().weights(weights()).start::<MnistDigitClassifier>().unwrap();
         assert_eq!(texts(&mut handler, &[sent(3), sent(4)]), ["7", "3"]);
     }
+    #[test]
+    fn an_explanation_has_captum_s_numbers() {
+        let mut handler = Host::new().weights(weights()).start::<MnistDigitClassifier>().unwrap();
+        let answer = handler.explain(sent(3).field("target", "3")).unwrap();
+        let shares: Vec<Vec<Vec<f64>>> = serde_json::from_slice(&answer.body).unwrap();
+        // Captum 0.9.0, IntegratedGradients of the same network with n_steps=15, as TorchServe calls it.
+        for (row, column, wanted) in
+            [(5, 5, 0.3531), (10, 10, -0.1468), (10, 11, -0.0795), (10, 12, 0.1006), (12, 4, 1.1498)]
+        {
+            let found = shares[0][row][column];
+            assert!((found - wanted).abs() < 1e-3, "{found} for {wanted} at row {row}, column {column}");
+        }
+        let sum: f64 = shares.concat().concat().iter().sum();
+        assert!((sum - -3.7063).abs() < 1e-2, "{sum}");
+    }
 }
