@@ -58,6 +58,9 @@ mod resize;
 mod transform;
 mod vision_handler;
 
+#[cfg(test)]
+mod tests;
+
 pub use compose::Compose;
 pub use decode::MAX_PIXELS;
 pub use image_classifier::ImageClassifier;

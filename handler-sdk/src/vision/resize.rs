@@ -6,6 +6,7 @@
 //!
 //! Only the part that is wanted is computed, for a crop mostly follows.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::picture::Picture;
@@ -24,6 +25,21 @@ struct Taps {
     /// `stride` weights for each place, those behind its span are 0.
     weights: Vec<i32>,
     stride: usize,
+    /// Whether the axis stays as it is, so that no pass is made.
+    same: bool,
+}
+
+/// A part of a picture on its way.
+struct Strip<'a> {
+    /// Of the whole axis, where the part begins.
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+    channels: usize,
+    /// Bytes from one row to the next.
+    stride: usize,
+    pixels: Cow<'a, [u8]>,
 }
 
 /// What a weight of 1 is, as a power of 2: 32 bits, less 8 of the pixel and 2 for sign and overflow.
@@ -35,26 +51,24 @@ const BLOCK: usize = 96;
 
 /// Scales to `width` × `height`, and gives the part in `window`.
 pub(super) fn resize(picture: &Picture, width: u64, height: u64, window: &Window) -> Picture {
-    let channels = picture.channels();
-    let source = (picture.width() as usize, picture.height() as usize);
-    let to = (length(&window.columns), length(&window.rows));
+    let columns = Taps::new(picture.width(), width, window.columns.clone());
     let rows = Taps::new(picture.height(), height, window.rows.clone());
-    // Only the rows of the source that the second pass reads.
-    let needed = rows.needed();
-    let stride = source.0 * channels;
-    let pixels = &picture.pixels()[needed.start * stride..needed.end * stride];
-    let narrowed = if width == u64::from(picture.width()) {
-        let from = window.columns.start as usize * channels;
-        pixels.chunks_exact(stride).flat_map(|row| &row[from..from + to.0 * channels]).copied().collect()
-    } else {
-        let columns = Taps::new(picture.width(), width, window.columns.clone());
-        match channels {
-            1 => columns.along_rows::<1>(pixels, stride),
-            _ => columns.along_rows::<3>(pixels, stride),
-        }
+    // Only the part of the source that counts for the window.
+    let source = Strip::cut(picture, &columns.needed(), &rows.needed());
+    let scaled = match rows_first(picture, width, height) {
+        true => source.across_rows(&rows).along_rows(&columns),
+        false => source.along_rows(&columns).across_rows(&rows),
     };
-    let pixels = rows.across_rows(&narrowed, to.0 * channels, needed.start);
-    Picture::new(to.0 as u32, to.1 as u32, channels, pixels)
+    scaled.into_picture()
+}
+
+/// Which pass comes first changes the rounding.
+///
+/// The rule is Pillow's since 13; before, the columns always came first.
+fn rows_first(picture: &Picture, width: u64, height: u64) -> bool {
+    let lost = |from: u32, to: u64| i128::from(from) - i128::from(to);
+    let lost_rows = lost(picture.height(), height);
+    lost_rows > 0 && lost_rows > 2 * lost(picture.width(), width)
 }
 
 // === impl Window ===
@@ -65,8 +79,94 @@ impl Window {
     }
 }
 
-fn length(range: &Range<u64>) -> usize {
-    (range.end - range.start) as usize
+// === impl Strip ===
+
+impl<'a> Strip<'a> {
+    fn cut(picture: &'a Picture, columns: &Range<usize>, rows: &Range<usize>) -> Self {
+        let channels = picture.channels();
+        let stride = picture.width() as usize * channels;
+        let start = rows.start * stride + columns.start * channels;
+        let end = (rows.end - 1) * stride + columns.end * channels;
+        Self {
+            left: columns.start,
+            top: rows.start,
+            width: columns.len(),
+            height: rows.len(),
+            channels,
+            stride,
+            pixels: Cow::Borrowed(&picture.pixels()[start..end]),
+        }
+    }
+
+    fn row(&self, row: usize) -> &[u8] {
+        &self.pixels[row * self.stride..][..self.width * self.channels]
+    }
+
+    /// The pass over the columns: each row becomes one with a pixel for each place.
+    fn along_rows(self, taps: &Taps) -> Self {
+        match self.channels {
+            _ if taps.same => self,
+            1 => self.narrowed::<1>(taps),
+            _ => self.narrowed::<3>(taps),
+        }
+    }
+
+    fn narrowed<const CHANNELS: usize>(&self, taps: &Taps) -> Self {
+        let stride = taps.spans.len() * CHANNELS;
+        let mut pixels = vec![0; self.height * stride];
+        for (index, out) in pixels.chunks_exact_mut(stride).enumerate() {
+            let (row, _) = self.row(index).as_chunks::<CHANNELS>();
+            for (out, (first, weights)) in out.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(taps.places()) {
+                let mut sums = [HALF; CHANNELS];
+                for (pixel, &weight) in row[first - self.left..].iter().zip(weights) {
+                    for (sum, &sample) in sums.iter_mut().zip(pixel) {
+                        *sum += i32::from(sample) * weight;
+                    }
+                }
+                *out = sums.map(level);
+            }
+        }
+        Self { left: 0, width: taps.spans.len(), stride, pixels: Cow::Owned(pixels), ..*self }
+    }
+
+    /// The pass over the rows: they become one row for each place.
+    fn across_rows(self, taps: &Taps) -> Self {
+        if taps.same {
+            return self;
+        }
+        let stride = self.width * self.channels;
+        let mut pixels = vec![0; taps.spans.len() * stride];
+        for (out, (first, weights)) in pixels.chunks_exact_mut(stride).zip(taps.places()) {
+            for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+                let mut sums = [HALF; BLOCK];
+                for (index, &weight) in weights.iter().enumerate() {
+                    let row = &self.row(first - self.top + index)[block * BLOCK..][..out.len()];
+                    for (sum, &sample) in sums.iter_mut().zip(row) {
+                        *sum += i32::from(sample) * weight;
+                    }
+                }
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = level(sum);
+                }
+            }
+        }
+        Self { top: 0, height: taps.spans.len(), stride, pixels: Cow::Owned(pixels), ..self }
+    }
+
+    fn into_picture(self) -> Picture {
+        let pixels = (0..self.height).flat_map(|row| self.row(row)).copied();
+        let pixels = match self.pixels {
+            // A pass leaves nothing between its rows.
+            Cow::Owned(pixels) => pixels,
+            Cow::Borrowed(_) => pixels.collect(),
+        };
+        // Both lengths are those of a window, which is no larger than a picture may be.
+        Picture::new(self.width as u32, self.height as u32, self.channels, pixels)
+    }
+}
+
+fn level(sum: i32) -> u8 {
+    (sum >> PRECISION).clamp(0, 255) as u8
 }
 
 // === impl Taps ===
@@ -74,11 +174,17 @@ fn length(range: &Range<u64>) -> usize {
 impl Taps {
     /// For an axis that goes from `from` pixels to `to`; of those, the ones in `wanted`.
     fn new(from: u32, to: u64, wanted: Range<u64>) -> Self {
+        let count = (wanted.end - wanted.start) as usize;
         let scale = f64::from(from) / to as f64;
         let support = scale.max(1.0);
         let stride = support.ceil() as usize * 2 + 1;
-        let mut spans = Vec::with_capacity(length(&wanted));
-        let mut weights = Vec::with_capacity(length(&wanted) * stride);
+        let same = u64::from(from) == to;
+        if same {
+            let spans = wanted.map(|place| (place as usize, 1)).collect();
+            return Self { spans, weights: vec![1 << PRECISION; count], stride: 1, same };
+        }
+        let mut spans = Vec::with_capacity(count);
+        let mut weights = Vec::with_capacity(count * stride);
         let mut exact = Vec::with_capacity(stride);
         for place in wanted {
             let center = (place as f64 + 0.5) * scale;
@@ -96,7 +202,7 @@ impl Taps {
             weights.resize(weights.len() + stride - exact.len(), 0);
             spans.push((first, end - first));
         }
-        Self { spans, weights, stride }
+        Self { spans, weights, stride, same }
     }
 
     /// The pixels of the source that count at all.
@@ -112,53 +218,4 @@ impl Taps {
             .zip(self.weights.chunks_exact(self.stride))
             .map(|(&(first, count), weights)| (first, &weights[..count]))
     }
-
-    /// The pass over the columns: each row of `pixels` becomes one with a pixel for each place.
-    fn along_rows<const CHANNELS: usize>(&self, pixels: &[u8], stride: usize) -> Vec<u8> {
-        let mut out = vec![0; pixels.len() / stride * self.spans.len() * CHANNELS];
-        let rows = out.chunks_exact_mut(self.spans.len() * CHANNELS).zip(pixels.chunks_exact(stride));
-        for (out, row) in rows {
-            for (out, (first, weights)) in out.chunks_exact_mut(CHANNELS).zip(self.places()) {
-                let mut sums = [HALF; CHANNELS];
-                let source = row[first * CHANNELS..].chunks_exact(CHANNELS);
-                for (pixel, weight) in source.zip(weights) {
-                    for (sum, &sample) in sums.iter_mut().zip(pixel) {
-                        *sum += i32::from(sample) * weight;
-                    }
-                }
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = level(sum);
-                }
-            }
-        }
-        out
-    }
-
-    /// The pass over the rows, the first of which is the source's row `start`: `pixels` becomes one row for each place.
-    fn across_rows(&self, pixels: &[u8], stride: usize, start: usize) -> Vec<u8> {
-        let mut out = vec![0; self.spans.len() * stride];
-        for (out, (first, weights)) in out.chunks_exact_mut(stride).zip(self.places()) {
-            let source = &pixels[(first - start) * stride..];
-            for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-                let mut sums = [HALF; BLOCK];
-                for (row, &weight) in source.chunks_exact(stride).zip(weights) {
-                    let row = &row[block * BLOCK..][..out.len()];
-                    for (sum, &sample) in sums.iter_mut().zip(row) {
-                        *sum += i32::from(sample) * weight;
-                    }
-                }
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = level(sum);
-                }
-            }
-        }
-        out
-    }
 }
-
-fn level(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
-}
-
-#[cfg(test)]
-mod tests;
