@@ -49,6 +49,7 @@
 
 mod compose;
 mod decode;
+mod gif;
 mod image_classifier;
 mod image_segmenter;
 mod input;
