@@ -84,6 +84,7 @@ mod response;
 mod tensor;
 mod value;
 
+pub mod classes;
 pub mod testing;
 
 pub use context::Context;
