@@ -70,6 +70,8 @@
 //!
 //! * `tch`: tensors are `tch::Tensor`s, shared with the host without a copy, on any device; needs libtorch 2.11.0 to build.
 //!   Without it a handler builds in seconds, and may still call the host's models with plain tensors.
+//! * `text`: handlers of texts, in the module [`text`].
+//! * `tokenizers`: the same with Hugging Face's `tokenizer.json`.
 #![deny(missing_docs)]
 
 pub mod attribution;
@@ -86,6 +88,8 @@ mod value;
 
 pub mod classes;
 pub mod testing;
+#[cfg(feature = "text")]
+pub mod text;
 
 pub use context::Context;
 pub use context::Level;
