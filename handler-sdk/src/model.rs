@@ -74,7 +74,8 @@ impl<'a> Model<'a> {
     /// The first input must hold floating-point numbers.
     /// This takes about three times as long as [`forward`](Self::forward).
     pub fn gradients<V: Into<Value>>(&self, inputs: impl IntoIterator<Item = V>, target: usize) -> Result<Tensor> {
-        self.gradients_to("", inputs.into_iter().map(Into::into).collect(), target)
+        let inputs: Vec<Value> = inputs.into_iter().map(Into::into).collect();
+        self.gradients_to("", &inputs, target)
     }
 
     /// The same to what a layer gives, whose place `value` takes; see [`layer`](Self::layer).
@@ -86,13 +87,14 @@ impl<'a> Model<'a> {
         target: usize,
     ) -> Result<Tensor> {
         let inputs = std::iter::once(Value::Tensor(value)).chain(inputs.into_iter().map(Into::into));
-        self.gradients_to(layer, inputs.collect(), target)
+        let inputs: Vec<Value> = inputs.collect();
+        self.gradients_to(layer, &inputs, target)
     }
 
-    fn gradients_to(&self, layer: &str, inputs: Vec<Value>, target: usize) -> Result<Tensor> {
+    fn gradients_to(&self, layer: &str, inputs: &[Value], target: usize) -> Result<Tensor> {
         let call = self.context.call()?;
         let ask = call.host.gradients().ok_or_else(too_old)?;
-        let values = lend(&inputs, |steps| {
+        let values = lend(inputs, |steps| {
             receive(|door, sink| {
                 let asked = RawGradients {
                     method: RStr::from_str(FORWARD),

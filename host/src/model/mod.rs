@@ -113,6 +113,30 @@ pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
     })
 }
 
+/// Opens a library whose start-up code registers operators with libtorch; it is never unmapped.
+pub fn open_operators(path: &Path) -> Result<(), ModelError> {
+    #[cfg(feature = "torch")]
+    return torch::open_operators(path);
+    #[cfg(not(feature = "torch"))]
+    Err(ModelError::NoTorch { path: path.to_owned() })
+}
+
+/// Registers the operators that this program brings for torchvision's detectors, as a model does that needs them.
+pub fn register_own_operators() -> Result<(), ModelError> {
+    #[cfg(feature = "torch")]
+    return torch::register_own_operators();
+    #[cfg(not(feature = "torch"))]
+    Ok(())
+}
+
+/// Whether they are registered: then no library can be opened that has the same.
+pub fn has_own_operators() -> bool {
+    #[cfg(feature = "torch")]
+    return torch::has_own_operators();
+    #[cfg(not(feature = "torch"))]
+    false
+}
+
 // === impl Runtime ===
 
 impl Runtime {

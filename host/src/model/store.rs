@@ -189,6 +189,6 @@ mod tests {
     #[test]
     fn without_libtorch_weights_are_refused() {
         let error = ModelStore::default().get(&key(1, Device::Cpu), Path::new("mnist.pt")).unwrap_err();
-        assert!(error.to_string().contains("mnist.pt holds weights, and this sconce was built without libtorch"));
+        assert!(error.to_string().contains("mnist.pt is for libtorch, and this sconce was built without libtorch"));
     }
 }
