@@ -4,8 +4,13 @@ use std::env;
 use std::path::Path;
 use std::path::PathBuf;
 
+/// The files of the shim.
+const SHIM: [&str; 4] = ["shim.h", "shim.cpp", "gradients.cpp", "operators.cpp"];
+
 fn main() {
-    println!("cargo:rerun-if-changed=src/model/torch/shim.cpp");
+    for file in SHIM {
+        println!("cargo:rerun-if-changed=src/model/torch/{file}");
+    }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
     println!("cargo:rustc-env=SCONCE_TARGET={}", env::var("TARGET").unwrap_or_default());
@@ -30,7 +35,7 @@ fn main() {
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
-        .file("src/model/torch/shim.cpp")
+        .files(SHIM.iter().filter(|file| file.ends_with(".cpp")).map(|file| format!("src/model/torch/{file}")))
         .compile("sconce_shim");
     // The shim comes after torch-sys's own archive on the link line, so the libraries are named once more behind it.
     println!("cargo:rustc-link-lib=torch_cpu");

@@ -168,7 +168,9 @@ pub trait Handler: Default + 'static {
     /// ```
     ///
     /// A handler of the three steps begins with `self.preprocess(request, context)?`, and may call the model as often as it likes.
-    /// Like every call it runs in libtorch's inference mode, which keeps no gradients.
+    /// The model's gradients are at [`Model::gradients`](crate::Model::gradients), and integrated ones, as TorchServe's handlers give them, in [`attribution`](crate::attribution).
+    ///
+    /// Unlike predictions, explanations run outside of libtorch's inference mode, so that a network of the handler's own can be differentiated, too.
     fn explain(&self, request: &Request, context: &Context) -> Result<Response> {
         Err(Error::with_status(
             501,

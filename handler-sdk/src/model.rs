@@ -10,10 +10,11 @@ use crate::Error;
 use crate::Result;
 use crate::Tensor;
 use crate::Value;
+use crate::abi::raw::RawGradients;
 use crate::abi::values::lend;
 use crate::abi::values::receive;
 
-/// A TorchScript model that the host owns; a call runs on the calling thread, in inference mode.
+/// A TorchScript model that the host owns; a call runs on the calling thread, in inference mode but for gradients.
 #[derive(Debug, Clone, Copy)]
 pub struct Model<'a> {
     context: &'a Context,
@@ -36,24 +37,90 @@ impl<'a> Model<'a> {
     ///
     /// Fails with libtorch's own words where the model raises.
     pub fn forward<V: Into<Value>>(&self, inputs: impl IntoIterator<Item = V>) -> Result<Value> {
-        self.call("forward", inputs)
+        self.call(FORWARD, inputs)
     }
 
     /// Calls any method of the module that TorchScript has exported.
     pub fn call<V: Into<Value>>(&self, method: &str, inputs: impl IntoIterator<Item = V>) -> Result<Value> {
         let call = self.context.call()?;
         let inputs: Vec<Value> = inputs.into_iter().map(Into::into).collect();
-        let mut values = lend(&inputs, |steps| {
+        one(lend(&inputs, |steps| {
             receive(|door, sink| {
                 let (method, steps) = (RStr::from_str(method), RSlice::from_slice(steps));
                 call.host.forward()(call.state, method, steps, door, sink)
             })
-        })?;
-        match values.pop() {
-            Some((_, value)) if values.is_empty() => Ok(value),
-            _ => Err(Error::new("the host gave no value, or several, for one call of the model")),
-        }
+        })?)
     }
+
+    /// What a submodule gives while `forward` runs with these inputs; `layer` is its path, `encoder.embedding` say.
+    ///
+    /// Fails where the model has no such layer, calls it several times, or within a branch or a loop.
+    pub fn layer<V: Into<Value>>(&self, layer: &str, inputs: impl IntoIterator<Item = V>) -> Result<Value> {
+        let call = self.context.call()?;
+        let ask = call.host.layer().ok_or_else(too_old)?;
+        let inputs: Vec<Value> = inputs.into_iter().map(Into::into).collect();
+        one(lend(&inputs, |steps| {
+            receive(|door, sink| {
+                let (method, layer, steps) =
+                    (RStr::from_str(FORWARD), RStr::from_str(layer), RSlice::from_slice(steps));
+                ask(call.state, method, layer, steps, door, sink)
+            })
+        })?)
+    }
+
+    /// The gradients of one column of the output `[rows, columns]` of `forward`, summed over its rows, to the first of the inputs, in whose shape they come.
+    ///
+    /// With a batch whose rows don't depend on each other, that is each row's own gradient.
+    /// The first input must hold floating-point numbers.
+    /// This takes about three times as long as [`forward`](Self::forward).
+    pub fn gradients<V: Into<Value>>(&self, inputs: impl IntoIterator<Item = V>, target: usize) -> Result<Tensor> {
+        let inputs: Vec<Value> = inputs.into_iter().map(Into::into).collect();
+        self.gradients_to("", &inputs, target)
+    }
+
+    /// The same to what a layer gives, whose place `value` takes; see [`layer`](Self::layer).
+    pub fn gradients_at_layer<V: Into<Value>>(
+        &self,
+        layer: &str,
+        value: Tensor,
+        inputs: impl IntoIterator<Item = V>,
+        target: usize,
+    ) -> Result<Tensor> {
+        let inputs = std::iter::once(Value::Tensor(value)).chain(inputs.into_iter().map(Into::into));
+        let inputs: Vec<Value> = inputs.collect();
+        self.gradients_to(layer, &inputs, target)
+    }
+
+    fn gradients_to(&self, layer: &str, inputs: &[Value], target: usize) -> Result<Tensor> {
+        let call = self.context.call()?;
+        let ask = call.host.gradients().ok_or_else(too_old)?;
+        let values = lend(inputs, |steps| {
+            receive(|door, sink| {
+                let asked = RawGradients {
+                    method: RStr::from_str(FORWARD),
+                    layer: RStr::from_str(layer),
+                    target: target as u64,
+                    inputs: RSlice::from_slice(steps),
+                };
+                ask(call.state, &asked, door, sink)
+            })
+        })?;
+        one(values)?.tensor()
+    }
+}
+
+/// The method that a model is called by.
+const FORWARD: &str = "forward";
+
+fn one(mut values: Vec<(String, Value)>) -> Result<Value> {
+    match values.pop() {
+        Some((_, value)) if values.is_empty() => Ok(value),
+        _ => Err(Error::new("the host gave no value, or several, for one call of the model")),
+    }
+}
+
+fn too_old() -> Error {
+    Error::with_status(501, "this server is too old for gradients of its models: update it")
 }
 
 // === impl Weights ===

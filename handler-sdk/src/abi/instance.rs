@@ -18,6 +18,7 @@ use super::raw::RawEvent;
 use super::raw::RawEventKind;
 use super::raw::RawExport;
 use super::raw::RawFailure;
+use super::raw::RawGradients;
 use super::raw::RawHandlerRef;
 use super::raw::RawHost;
 use super::raw::RawHostRef;
@@ -53,6 +54,28 @@ pub trait HostServices {
 
     /// Walks through the model's named tensors; the error is text for the handler.
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String>;
+
+    /// Walks through what a submodule of the model gives while a method runs; the error is text for the handler.
+    fn layer(
+        &self,
+        _method: &str,
+        _layer: &str,
+        _inputs: &[RawEvent<'_>],
+        _door: RawDoor,
+        _emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
+        Err("this host can't look into a model".to_owned())
+    }
+
+    /// Gives the gradients that were asked for, as one tensor; the error is text for the handler.
+    fn gradients(
+        &self,
+        _asked: &RawGradients<'_>,
+        _door: RawDoor,
+        _emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
+        Err("this host has no gradients".to_owned())
+    }
 }
 
 /// Those who wait for the answers to a batch, by the place of their request in it; asked on the thread of the call.
@@ -205,6 +228,8 @@ impl<'a> CallState<'a> {
             weights: host_weights,
             send: host_send,
             wanted: host_wanted,
+            layer: host_layer,
+            gradients: host_gradients,
         });
     }
 
@@ -288,6 +313,22 @@ extern "C" fn host_forward(
 
 extern "C" fn host_weights(state: RawCallState, door: RawDoor, sink: RawSink) -> RawStatus {
     hand_over(state, sink, |services, emit| services.weights(door, emit))
+}
+
+extern "C" fn host_layer(
+    state: RawCallState,
+    method: RStr<'_>,
+    layer: RStr<'_>,
+    inputs: RSlice<'_, RawEvent<'_>>,
+    door: RawDoor,
+    sink: RawSink,
+) -> RawStatus {
+    let (method, layer, inputs) = (method.as_str(), layer.as_str(), inputs.as_slice());
+    hand_over(state, sink, |services, emit| services.layer(method, layer, inputs, door, emit))
+}
+
+extern "C" fn host_gradients(state: RawCallState, asked: &RawGradients<'_>, door: RawDoor, sink: RawSink) -> RawStatus {
+    hand_over(state, sink, |services, emit| services.gradients(asked, door, emit))
 }
 
 extern "C" fn host_send(state: RawCallState, index: usize, piece: &RawResponse<'_>) -> RawStatus {

@@ -156,6 +156,19 @@ pub struct RawEvent<'a> {
     pub tensor: RawTensor<'a>,
 }
 
+/// Of which gradients a plugin asks: those of one column of a method's output, summed over its rows.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawGradients<'a> {
+    pub method: RStr<'a>,
+    /// A submodule's path, or empty for the method's first input.
+    ///
+    /// Where a layer is named, the first of the inputs stands in for what it gives, and the method's own follow.
+    pub layer: RStr<'a>,
+    pub target: u64,
+    pub inputs: RSlice<'a, RawEvent<'a>>,
+}
+
 /// What the host does for a plugin during a call.
 #[repr(C)]
 #[derive(StableAbi)]
@@ -175,6 +188,16 @@ pub struct RawHost {
     pub send: extern "C" fn(RawCallState, index: usize, &RawResponse<'_>) -> RawStatus,
     /// `OK` while somebody waits for the answer to that request.
     pub wanted: extern "C" fn(RawCallState, index: usize) -> RawStatus,
+    /// What a submodule gives while a method runs.
+    pub layer: extern "C" fn(
+        RawCallState,
+        method: RStr<'_>,
+        layer: RStr<'_>,
+        inputs: RSlice<'_, RawEvent<'_>>,
+        RawDoor,
+        RawSink,
+    ) -> RawStatus,
+    pub gradients: extern "C" fn(RawCallState, &RawGradients<'_>, RawDoor, RawSink) -> RawStatus,
 }
 
 /// What the host asks of one handler.

@@ -32,6 +32,7 @@
 #![allow(unsafe_code)]
 
 mod request;
+mod services;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -47,20 +48,16 @@ use crate::ModelKind;
 use crate::Result;
 use crate::Tensor;
 use crate::Value;
-use crate::abi::STAGE_METRICS;
 use crate::abi::instance::CallError;
 use crate::abi::instance::Clients;
-use crate::abi::instance::HostServices;
 use crate::abi::instance::Instance;
 use crate::abi::raw::RawBatch;
-use crate::abi::raw::RawDoor;
-use crate::abi::raw::RawEvent;
 use crate::abi::raw::RawVerb;
-use crate::abi::values;
 use crate::context::ContextInfo;
 use crate::export::private::export;
 
 pub use request::Request;
+use services::Services;
 
 /// One value that a handler has given to the metrics.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,8 +74,6 @@ pub struct Metric {
     /// Those of [`Context::metric_with`](crate::Context::metric_with), in its order.
     pub labels: Vec<(String, String)>,
 }
-
-type Forward = Box<dyn Fn(&[Value]) -> Result<Value>>;
 
 /// Stands in for the server: made with what an archive would hold, then [`start`](Self::start)ed with a handler.
 pub struct Host {
@@ -102,14 +97,6 @@ struct Audience {
     pieces: RefCell<Vec<Answer>>,
     /// How many pieces they take; `None` for all.
     patience: Option<usize>,
-}
-
-#[derive(Default)]
-struct Services {
-    model: Option<Forward>,
-    weights: Vec<(String, Tensor)>,
-    log: RefCell<Vec<(Level, String)>>,
-    metrics: RefCell<Vec<Metric>>,
 }
 
 // === impl Host ===
@@ -159,6 +146,45 @@ impl Host {
     pub fn model(mut self, forward: impl Fn(&[Value]) -> Result<Value> + 'static) -> Self {
         self.info.model_kind = Some(ModelKind::TorchScript);
         self.services.model = Some(Box::new(forward));
+        self
+    }
+
+    /// What the model gives for [`Model::layer`](crate::Model::layer): from the layer's path and the inputs.
+    #[must_use]
+    pub fn layer(mut self, layer: impl Fn(&str, &[Value]) -> Result<Value> + 'static) -> Self {
+        self.services.layer = Some(Box::new(layer));
+        self
+    }
+
+    /// The model's gradients: from the layer's path (empty for those to the first input), the inputs (where there is a layer, its value comes first) and the target column.
+    ///
+    /// A server computes them from the model; here the test says what they are:
+    ///
+    /// ```
+    /// use handler_sdk::prelude::*;
+    /// use handler_sdk::testing::{Host, Request as Sent};
+    ///
+    /// #[derive(Default)]
+    /// struct Steepest;
+    ///
+    /// impl Handler for Steepest {
+    ///     fn explain(&self, request: &Request, context: &Context) -> Result<Response> {
+    ///         let row = self.preprocess(request, context)?.tensor()?;
+    ///         let gradients = context.model()?.gradients([Tensor::stack(&[row])?], 0)?;
+    ///         Ok(Response::text(gradients.argmax()?.to_string()))
+    ///     }
+    /// }
+    ///
+    /// // The model 3a + 5b.
+    /// let host = Host::new().model(|_| Err(Error::new("not called"))).gradients(|_, inputs, _| {
+    ///     Tensor::from_slice(&inputs[0].as_tensor()?.shape(), &[3.0_f32, 5.0])
+    /// });
+    /// assert_eq!(host.start::<Steepest>()?.explain(Sent::json(&[1.0, 1.0]))?.body, b"1");
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn gradients(mut self, gradients: impl Fn(&str, &[Value], usize) -> Result<Tensor> + 'static) -> Self {
+        self.services.gradients = Some(Box::new(gradients));
         self
     }
 
@@ -329,48 +355,5 @@ impl Clients for Audience {
 
     fn want(&self, _index: usize) -> bool {
         self.patience.is_none_or(|patience| self.pieces.borrow().len() < patience)
-    }
-}
-
-// === impl Services ===
-
-impl HostServices for Services {
-    fn log(&self, level: Level, message: &str) {
-        self.log.borrow_mut().push((level, message.to_owned()));
-    }
-
-    fn metric(&self, kind: MetricKind, name: &str, value: f64, unit: &str, labels: &[(&str, &str)]) {
-        // The SDK gives these itself, and their values are no test's.
-        if STAGE_METRICS.contains(&name) {
-            return;
-        }
-        let labels = labels.iter().map(|&(label, value)| (label.to_owned(), value.to_owned())).collect();
-        self.metrics.borrow_mut().push(Metric { kind, name: name.to_owned(), value, unit: unit.to_owned(), labels });
-    }
-
-    fn forward(
-        &self,
-        _: &str,
-        inputs: &[RawEvent<'_>],
-        _: RawDoor,
-        emit: &mut dyn FnMut(&RawEvent<'_>),
-    ) -> Result<(), String> {
-        let model = self.model.as_ref().ok_or("the test's host has no model: give it one with Host::model")?;
-        let output = values::take(inputs).and_then(|inputs| model(&inputs)).map_err(|error| error.to_string())?;
-        values::lend(&[output], |steps| steps.iter().for_each(emit));
-        Ok(())
-    }
-
-    fn weights(&self, _: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
-        for (name, tensor) in &self.weights {
-            emit(&RawEvent::tensor(name, values::to_raw(tensor, &tensor.shape())));
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for Services {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Services").finish_non_exhaustive()
     }
 }

@@ -52,16 +52,24 @@
 mod compose;
 mod decode;
 mod gif;
+mod image_classifier;
+mod image_segmenter;
 mod input;
+mod object_detector;
 mod picture;
 mod resize;
 mod transform;
+mod vision_handler;
 
 #[cfg(test)]
 mod tests;
 
 pub use compose::Compose;
 pub use decode::MAX_PIXELS;
+pub use image_classifier::ImageClassifier;
+pub use image_segmenter::ImageSegmenter;
 pub use input::Input;
+pub use object_detector::ObjectDetector;
 pub use picture::Picture;
 pub use transform::Transform;
+pub use vision_handler::VisionHandler;

@@ -146,6 +146,16 @@ impl Package {
         self.required("handler's library", &library_file(library))
     }
 
+    /// The libraries of operators that the model needs: members, or files of this machine by an absolute path.
+    pub fn torch_libraries(&self) -> Result<Vec<PathBuf>, ArchiveError> {
+        let named = self.config.iter().flat_map(|config| &config.settings.torch_libraries);
+        let place = |name: &String| match Path::new(name) {
+            path if path.is_absolute() => Ok(path.to_owned()),
+            _ => self.required("library of operators (torchLibraries in its model config)", name),
+        };
+        named.map(place).collect()
+    }
+
     /// Where a member lies, if there is one of that name.
     pub fn member(&self, name: &str) -> Option<PathBuf> {
         let name = members::member_name(name).ok()?;

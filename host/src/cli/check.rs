@@ -145,6 +145,7 @@ fn try_out(
 
 /// What a server would tell the handlers of that archive, or of an empty one.
 fn request(package: Option<&Package>, empty: &Path) -> anyhow::Result<CanaryRequest> {
+    let operators = package.map(Package::torch_libraries).transpose()?.unwrap_or_default();
     let weights = package.map(Package::serialized_file).transpose()?.flatten();
     let model_kind = weights.as_deref().map(kind).transpose()?;
     let name = package.map(Package::manifest_name).transpose()?.flatten();
@@ -163,6 +164,7 @@ fn request(package: Option<&Package>, empty: &Path) -> anyhow::Result<CanaryRequ
         },
         model: weights,
         package: package.map(|package| package.digest),
+        operators,
     })
 }
 

@@ -9,7 +9,7 @@ use super::state_dict::StateDictError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ModelError {
     #[error(
-        "{path} holds weights, and this sconce was built without libtorch: build it with the feature `torch` (on by default), or serve archives without a model"
+        "{path} is for libtorch, and this sconce was built without libtorch: build it with the feature `torch` (on by default), or serve archives without a model"
     )]
     NoTorch { path: PathBuf },
 
@@ -21,6 +21,9 @@ pub enum ModelError {
 
     #[error("can't load {path}: {reason}")]
     Weights { path: PathBuf, reason: StateDictError },
+
+    #[error("can't open {path} for its operators: {reason}; it must be built for libtorch {version}", version = handler_sdk::abi::note::LIBTORCH_VERSION)]
+    Operators { path: PathBuf, reason: String },
 
     #[error("there is no model file {path}")]
     Missing { path: PathBuf },

@@ -27,6 +27,7 @@ use handler_sdk::Device;
 use handler_sdk::ModelKind;
 use handler_sdk::abi::raw::RawDoor;
 use handler_sdk::abi::raw::RawEvent;
+use handler_sdk::abi::raw::RawGradients;
 
 /// A loaded model. It is shared by every handler that uses the same file on the same device, and never changes.
 pub trait Model: Debug + Send + Sync {
@@ -38,6 +39,24 @@ pub trait Model: Debug + Send + Sync {
         &self,
         method: &str,
         inputs: &[RawEvent<'_>],
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String>;
+
+    /// Walks through what a submodule gives while a method runs; the error is text.
+    fn layer(
+        &self,
+        method: &str,
+        layer: &str,
+        inputs: &[RawEvent<'_>],
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String>;
+
+    /// Gives the gradients that were asked for, as one tensor; the error is text.
+    fn gradients(
+        &self,
+        asked: &RawGradients<'_>,
         door: RawDoor,
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String>;
@@ -92,6 +111,30 @@ pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
         state_dict::Contents::TorchScript => ModelKind::TorchScript,
         state_dict::Contents::StateDict(_) => ModelKind::StateDict,
     })
+}
+
+/// Opens a library whose start-up code registers operators with libtorch; it is never unmapped.
+pub fn open_operators(path: &Path) -> Result<(), ModelError> {
+    #[cfg(feature = "torch")]
+    return torch::open_operators(path);
+    #[cfg(not(feature = "torch"))]
+    Err(ModelError::NoTorch { path: path.to_owned() })
+}
+
+/// Registers the operators that this program brings for torchvision's detectors, as a model does that needs them.
+pub fn register_own_operators() -> Result<(), ModelError> {
+    #[cfg(feature = "torch")]
+    return torch::register_own_operators();
+    #[cfg(not(feature = "torch"))]
+    Ok(())
+}
+
+/// Whether they are registered: then no library can be opened that has the same.
+pub fn has_own_operators() -> bool {
+    #[cfg(feature = "torch")]
+    return torch::has_own_operators();
+    #[cfg(not(feature = "torch"))]
+    false
 }
 
 // === impl Runtime ===

@@ -103,6 +103,7 @@ mod tests {
     use handler_sdk::ModelKind;
     use handler_sdk::abi::raw::RawDoor;
     use handler_sdk::abi::raw::RawEvent;
+    use handler_sdk::abi::raw::RawGradients;
 
     use super::*;
     use crate::model::Footprint;
@@ -123,6 +124,21 @@ mod tests {
             _: RawDoor,
             _: &mut dyn FnMut(&RawEvent<'_>),
         ) -> Result<(), String> {
+            Err("it has no code".to_owned())
+        }
+
+        fn layer(
+            &self,
+            _: &str,
+            _: &str,
+            _: &[RawEvent<'_>],
+            _: RawDoor,
+            _: &mut dyn FnMut(&RawEvent<'_>),
+        ) -> Result<(), String> {
+            Err("it has no code".to_owned())
+        }
+
+        fn gradients(&self, _: &RawGradients<'_>, _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
             Err("it has no code".to_owned())
         }
 
@@ -173,6 +189,6 @@ mod tests {
     #[test]
     fn without_libtorch_weights_are_refused() {
         let error = ModelStore::default().get(&key(1, Device::Cpu), Path::new("mnist.pt")).unwrap_err();
-        assert!(error.to_string().contains("mnist.pt holds weights, and this sconce was built without libtorch"));
+        assert!(error.to_string().contains("mnist.pt is for libtorch, and this sconce was built without libtorch"));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -24,6 +25,8 @@ use crate::ids::Digest;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
+    /// Libraries of operators, which the model needs.
+    Operators,
     Open,
     Create,
     Initialize,
@@ -41,6 +44,8 @@ pub struct CanaryRequest {
     pub model: Option<PathBuf>,
     /// The content of the archive: with another one, a trial that passed says nothing.
     pub package: Option<Digest>,
+    /// Libraries of operators that are opened before anything else, in this order.
+    pub operators: Vec<PathBuf>,
 }
 
 /// Tries libraries, and remembers which have passed.
@@ -55,7 +60,19 @@ pub struct Canary {
 
 /// From the server to a keeper: one trial.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Orders {
+#[serde(rename_all = "snake_case")]
+pub(super) enum Orders {
+    Library(Box<LibraryTrial>),
+    /// Libraries of operators alone, opened in this order.
+    Operators {
+        libraries: Vec<PathBuf>,
+        /// Behind those of this program.
+        with_own: bool,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LibraryTrial {
     pub(super) library: PathBuf,
     /// The same bytes in another file.
     pub(super) again: PathBuf,
@@ -114,15 +131,37 @@ impl Canary {
         }
         let again = staged.again()?;
         let (library, again_path) = (staged.path().to_owned(), again.path().to_owned());
-        let orders = Orders { library, again: again_path, request: request.clone() };
-        let mut orders = serde_json::to_vec(&orders).map_err(|error| unavailable(error.to_string()))?;
+        let trial = LibraryTrial { library, again: again_path, request: request.clone() };
+        self.try_out(&Orders::Library(Box::new(trial)), staged.source(), limit)?;
+        let mut passed = self.passed();
+        if passed.len() >= MOST_REMEMBERED {
+            passed.clear();
+        }
+        passed.insert(key);
+        Ok(())
+    }
+
+    /// Opens libraries of operators, in this order; `source` is the author's file of the last one, for messages.
+    pub(super) fn try_operators(
+        &self,
+        libraries: Vec<PathBuf>,
+        with_own: bool,
+        source: &Path,
+        limit: Duration,
+    ) -> Result<(), PluginError> {
+        self.try_out(&Orders::Operators { libraries, with_own }, source, limit)
+    }
+
+    fn try_out(&self, orders: &Orders, source: &Path, limit: Duration) -> Result<(), PluginError> {
+        let unavailable = |reason: String| PluginError::TrialUnavailable { path: source.to_owned(), reason };
+        let mut orders = serde_json::to_vec(orders).map_err(|error| unavailable(error.to_string()))?;
         orders.push(b'\n');
         let mut keeper = self.keeper().map_err(|error| unavailable(error.to_string()))?;
-        let mut verdict = keeper.try_out(&orders, staged.source(), limit);
+        let mut verdict = keeper.try_out(&orders, source, limit);
         if let Err(PluginError::TrialLost { .. }) = verdict {
             // Not the library's doing, most likely: somebody killed it, or it has just ended for want of work.
             keeper = Keeper::start(&self.program).map_err(|error| unavailable(error.to_string()))?;
-            verdict = keeper.try_out(&orders, staged.source(), limit);
+            verdict = keeper.try_out(&orders, source, limit);
         }
         verdict?;
         // Only one whose canary has passed is asked again: the next trial begins as clean as this one.
@@ -130,12 +169,6 @@ impl Canary {
         if keepers.len() < MOST_KEEPERS {
             keepers.push(keeper);
         }
-        drop(keepers);
-        let mut passed = self.passed();
-        if passed.len() >= MOST_REMEMBERED {
-            passed.clear();
-        }
-        passed.insert(key);
         Ok(())
     }
 
@@ -159,6 +192,7 @@ impl Canary {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Operators => "opening the operator libraries (torchLibraries in model-config.yaml)",
             Self::Open => "opening the library",
             Self::Create => "making the handler",
             Self::Initialize => "initialize",

@@ -7,6 +7,7 @@ use handler_sdk::MetricKind;
 use handler_sdk::abi::instance::HostServices;
 use handler_sdk::abi::raw::RawDoor;
 use handler_sdk::abi::raw::RawEvent;
+use handler_sdk::abi::raw::RawGradients;
 
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
@@ -63,6 +64,26 @@ impl HostServices for Services {
 
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
         (self.model)()?.weights(door, emit)
+    }
+
+    fn layer(
+        &self,
+        method: &str,
+        layer: &str,
+        inputs: &[RawEvent<'_>],
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
+        (self.model)()?.layer(method, layer, inputs, door, emit)
+    }
+
+    fn gradients(
+        &self,
+        asked: &RawGradients<'_>,
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
+        (self.model)()?.gradients(asked, door, emit)
     }
 }
 

@@ -53,6 +53,7 @@ use crate::plugin::HostBuild;
 use crate::plugin::Library;
 use crate::plugin::LibraryFile;
 use crate::plugin::LibraryStore;
+use crate::plugin::Operators;
 use crate::plugin::PluginError;
 use crate::plugin::Services;
 use crate::plugin::StagedLibrary;
@@ -67,6 +68,7 @@ pub struct Loader {
     pub catalogue: Catalogue,
     pub canary: Canary,
     pub libraries: LibraryStore,
+    operators: Operators,
     pub build: HostBuild,
     pub metrics: Metrics,
     /// For archives whose manifest names no handler.
@@ -135,6 +137,7 @@ impl Loader {
             catalogue,
             canary,
             libraries,
+            operators: Operators::default(),
             build: HostBuild::current(),
             metrics,
             default_handler: config.default_service_handler.clone(),
@@ -176,6 +179,7 @@ impl Loader {
                 note: file.note,
             });
         });
+        let operators = entry.step(Step::Model, || self.operators(source))?;
         let weights = source.package.serialized_file()?;
         let model = weights.as_deref().map(|path| entry.step(Step::Model, || self.model(source, path))).transpose()?;
         let (model, model_record) = model.unzip();
@@ -187,6 +191,7 @@ impl Loader {
             context: context.clone(),
             model: weights,
             package: Some(source.package.digest),
+            operators,
         };
         entry.step(Step::Trial, || self.canary.try_library(&staged, &request, settings.startup_timeout))?;
         let library = entry.step(Step::Open, || open(&staged))?;
@@ -265,6 +270,16 @@ impl Loader {
                 Err(error) => Err(error.into()),
             },
         }
+    }
+
+    /// Opens the operators that an archive's model needs; nothing where it needs none.
+    fn operators(&self, source: &Source) -> Result<Vec<PathBuf>, LoadError> {
+        let wanted = source.package.torch_libraries()?;
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let limit = source.settings.startup_timeout;
+        Ok(self.operators.open(&wanted, &self.libraries, &self.canary, limit)?)
     }
 
     /// The model of an archive; its file was read once when the archive was opened, and isn't where the model is in memory.

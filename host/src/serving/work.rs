@@ -33,6 +33,7 @@ use super::worker::WorkerPlan;
 use crate::model::InferenceMode;
 use crate::plugin::Library;
 use crate::plugin::LibraryInstance;
+use crate::plugin::Verb;
 
 /// The thread's own side.
 pub(super) struct Work {
@@ -243,7 +244,9 @@ impl Work {
             self.instance.as_mut().ok_or_else(|| HandlerError::new("there is no handler object; this is a bug"))?;
         let began = Instant::now();
         let called = {
-            let _mode = InferenceMode::enter();
+            // Explanations may need gradients, which inference mode doesn't keep; a batch holds no other requests beside them.
+            let keeps_gradients = requests.first().is_some_and(|request| request.verb == Verb::Explain);
+            let _mode = (!keeps_gradients).then(InferenceMode::enter);
             let clients = Audience { shared: &self.shared, first, response_timeout: self.plan.response_timeout };
             instance.handle(requests, &self.plan.services, &clients)
         };

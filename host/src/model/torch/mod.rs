@@ -14,6 +14,7 @@ use handler_sdk::ModelKind;
 use handler_sdk::abi::raw::RawDoor;
 use handler_sdk::abi::raw::RawEvent;
 use handler_sdk::abi::raw::RawEventKind;
+use handler_sdk::abi::raw::RawGradients;
 use handler_sdk::abi::raw::RawTensor;
 use tch::Kind;
 use tch::Tensor;
@@ -49,6 +50,18 @@ pub(super) fn start(accelerators: Accelerators, threads_per_operation: usize) ->
     tch::set_num_interop_threads(1);
     let devices = if cuda { tch::Cuda::device_count() } else { 0 };
     Ok(Runtime { cuda_devices: usize::try_from(devices).unwrap_or(0) })
+}
+
+pub(super) fn open_operators(path: &Path) -> Result<(), ModelError> {
+    shim::open_library(path).map_err(|reason| ModelError::Operators { path: path.to_owned(), reason })
+}
+
+pub(super) fn register_own_operators() -> Result<(), ModelError> {
+    shim::register_operators().map_err(|reason| ModelError::Operators { path: "torchvision".into(), reason })
+}
+
+pub(super) fn has_own_operators() -> bool {
+    shim::are_operators_registered()
 }
 
 pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
@@ -89,12 +102,31 @@ impl Model for TorchModel {
         door: RawDoor,
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String> {
-        if self.kind != ModelKind::TorchScript {
-            return Err("a state dict has no code to call".to_owned());
-        }
-        let inputs: Vec<Input> =
-            inputs.iter().map(|event| Input::take(event, self.device)).collect::<Result<_, _>>()?;
+        let inputs = self.take(inputs)?;
         self.raw.forward(method, &inputs, &mut |step| lend(&step, door, emit))
+    }
+
+    fn layer(
+        &self,
+        method: &str,
+        layer: &str,
+        inputs: &[RawEvent<'_>],
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
+        let inputs = self.take(inputs)?;
+        self.raw.layer(method, layer, &inputs, &mut |step| lend(&step, door, emit))
+    }
+
+    fn gradients(
+        &self,
+        asked: &RawGradients<'_>,
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
+        let inputs = self.take(asked.inputs.as_slice())?;
+        let (method, layer) = (asked.method.as_str(), asked.layer.as_str());
+        self.raw.gradients(method, layer, &inputs, asked.target, &mut |step| lend(&step, door, emit))
     }
 
     fn schema(&self, method: &str) -> Result<Schema, String> {
@@ -128,6 +160,10 @@ impl TorchModel {
         let mut model = Self { raw, kind, device, versions_when_loaded: 0 };
         model.versions_when_loaded = model.versions();
         model
+    }
+
+    fn take(&self, inputs: &[RawEvent<'_>]) -> Result<Vec<Input>, String> {
+        inputs.iter().map(|event| Input::take(event, self.device)).collect()
     }
 
     /// The sum of what libtorch counts for each tensor: one more for each time it is written to in place.

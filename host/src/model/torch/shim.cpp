@@ -5,66 +5,48 @@
 
 #include <dlfcn.h>
 
-#include <cstring>
 #include <fstream>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_iterator.h>
-#include <torch/script.h>
+
+#include "shim.h"
+
+using namespace sconce;
 
 namespace {
-
-// The same numbers as RawEventKind in handler-sdk/src/abi/raw.rs.
-enum EventKind { TENSOR = 0, BEGIN_LIST = 1, BEGIN_DICT = 2, END = 3 };
-
-typedef void (*Emit)(void *sink, int kind, const char *name, const at::Tensor *tensor);
 
 // What a parameter of a method takes; the same numbers as in shim.rs.
 enum ParameterKind { TAKES_TENSOR = 0, TAKES_LIST = 1, TAKES_DICT = 2, TAKES_OTHER = 3 };
 
 typedef void (*Tell)(void *sink, int kind, const char *name, bool is_optional);
 
-// TorchScript, or a state dict's tensors alone. Never changed once it is loaded, unless its own code does.
-struct Model {
-  std::optional<torch::jit::Module> module;
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
-  // Whether the module's code assigns to its attributes; then one thread at a time runs it.
-  bool assigns = false;
-  mutable std::mutex alone;
-};
+bool is_tensor(const c10::TypePtr &type) { return type->isSubtypeOf(*c10::TensorType::get()); }
 
-// One step through what a method is called with; the same as RawInput in shim.rs.
-struct Input {
-  int kind;
-  const char *name;
-  const at::Tensor *tensor;
-};
+bool is_list_of_tensors(const c10::TypePtr &type) {
+  return type->kind() == c10::TypeKind::ListType && is_tensor(type->expectRef<c10::ListType>().getElementType());
+}
 
-template <typename Work> char *guarded(Work work) {
-  try {
-    work();
-    return nullptr;
-  } catch (const c10::Error &error) {
-    // Without the C++ backtrace, which says nothing to a user.
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an exception of unknown type");
+// Puts a batch together that came as a list, for a method that takes it as one tensor.
+at::Tensor stack(const std::vector<c10::IValue> &items) {
+  std::vector<at::Tensor> tensors;
+  for (const c10::IValue &item : items) {
+    tensors.push_back(item.toTensor());
+    if (tensors.back().sizes() != tensors.front().sizes())
+      throw std::runtime_error(c10::str("the model takes one tensor, and tensors of shapes ", tensors.front().sizes(), " and ",
+                                        tensors.back().sizes(), " can't be put together"));
   }
+  return at::stack(tensors);
 }
 
 // Reads one value, whose steps begin at `next`, as the type that the method wants there.
 c10::IValue read(const Input *&next, const Input *end, const c10::TypePtr &wanted) {
   const Input *const step = next++;
-  if (step->kind == TENSOR)
+  if (step->kind == TENSOR) {
+    if (wanted && is_list_of_tensors(wanted) && step->tensor->dim() > 0)
+      return c10::List<at::Tensor>(step->tensor->unbind());
     return *step->tensor;
+  }
   if (step->kind == BEGIN_LIST) {
     std::vector<c10::IValue> items;
     while (next != end && next->kind != END)
@@ -72,6 +54,8 @@ c10::IValue read(const Input *&next, const Input *end, const c10::TypePtr &wante
     ++next;
     if (wanted && wanted->kind() == c10::TypeKind::TupleType)
       return c10::ivalue::Tuple::create(std::move(items));
+    if (wanted && wanted->kind() == c10::TypeKind::TensorType && !items.empty())
+      return stack(items);
     c10::List<at::Tensor> tensors;
     for (const c10::IValue &item : items)
       tensors.push_back(item.toTensor());
@@ -102,11 +86,20 @@ bool assigns_to_attributes(const torch::jit::Module &module) {
   return false;
 }
 
+// What torchvision's detectors call besides libtorch's own operators is there from the first model on that needs it.
+torch::jit::Module load_module(const char *path, at::Device device) {
+  try {
+    return torch::jit::load(path, device);
+  } catch (const std::exception &error) {
+    if (std::string(error.what()).find("torchvision::") == std::string::npos || !register_operators())
+      throw;
+  }
+  return torch::jit::load(path, device);
+}
+
 at::Device device_of(int index) {
   return index < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
-
-bool is_tensor(const c10::TypePtr &type) { return type->isSubtypeOf(*c10::TensorType::get()); }
 
 bool are_tensors(c10::ArrayRef<c10::TypePtr> types) {
   for (const c10::TypePtr &type : types)
@@ -122,7 +115,7 @@ ParameterKind kind_of(const c10::TypePtr &type) {
   case c10::TypeKind::OptionalType:
     return kind_of(type->expectRef<c10::OptionalType>().getElementType());
   case c10::TypeKind::ListType:
-    return is_tensor(type->expectRef<c10::ListType>().getElementType()) ? TAKES_LIST : TAKES_OTHER;
+    return is_list_of_tensors(type) ? TAKES_LIST : TAKES_OTHER;
   case c10::TypeKind::TupleType:
     return are_tensors(type->expectRef<c10::TupleType>().elements()) ? TAKES_LIST : TAKES_OTHER;
   case c10::TypeKind::DictType: {
@@ -134,6 +127,27 @@ ParameterKind kind_of(const c10::TypePtr &type) {
   }
 }
 
+} // namespace
+
+namespace sconce {
+
+const torch::jit::Module &module_of(const Model &model) {
+  if (!model.module)
+    throw std::runtime_error("a state dict has no code to call");
+  return *model.module;
+}
+
+std::vector<c10::IValue> read_all(const Input *inputs, size_t count, const std::vector<c10::Argument> &arguments) {
+  std::vector<c10::IValue> values;
+  const Input *next = inputs;
+  while (next != inputs + count) {
+    const size_t place = values.size() + 1;
+    values.push_back(read(next, inputs + count, place < arguments.size() ? arguments[place].type() : nullptr));
+  }
+  return values;
+}
+
+// What is None becomes an empty list: a model may leave a part of its output out.
 void walk(const std::string &name, const c10::IValue &value, void *sink, Emit emit) {
   if (value.isTensor()) {
     const at::Tensor &tensor = value.toTensor();
@@ -159,6 +173,12 @@ void walk(const std::string &name, const c10::IValue &value, void *sink, Emit em
   } else if (value.isDouble()) {
     const at::Tensor tensor = torch::scalar_tensor(value.toDouble(), torch::kFloat64);
     emit(sink, TENSOR, name.c_str(), &tensor);
+  } else if (value.isBool()) {
+    const at::Tensor tensor = torch::scalar_tensor(value.toBool(), torch::kBool);
+    emit(sink, TENSOR, name.c_str(), &tensor);
+  } else if (value.isNone()) {
+    emit(sink, BEGIN_LIST, name.c_str(), nullptr);
+    emit(sink, END, "", nullptr);
   } else if (value.isInt()) {
     const at::Tensor tensor = torch::scalar_tensor(value.toInt(), torch::kInt64);
     emit(sink, TENSOR, name.c_str(), &tensor);
@@ -168,7 +188,7 @@ void walk(const std::string &name, const c10::IValue &value, void *sink, Emit em
   }
 }
 
-} // namespace
+} // namespace sconce
 
 extern "C" {
 
@@ -193,6 +213,14 @@ char *sconce_cuda_open(bool *opened) {
   });
 }
 
+// Opens a library of operators as torch.ops.load_library does: libraries that come later may use its symbols.
+char *sconce_library_open(const char *path) {
+  return guarded([&] {
+    if (dlopen(path, RTLD_NOW | RTLD_GLOBAL) == nullptr)
+      throw std::runtime_error(dlerror());
+  });
+}
+
 void *sconce_inference_mode_enter() { return new c10::InferenceMode(); }
 
 void sconce_inference_mode_leave(void *mode) { delete static_cast<c10::InferenceMode *>(mode); }
@@ -200,9 +228,13 @@ void sconce_inference_mode_leave(void *mode) { delete static_cast<c10::Inference
 // Loads TorchScript.
 char *sconce_model_load(const char *path, int device, void **out) {
   return guarded([&] {
+    // Tensors made in inference mode could never have gradients; explanations need those of the input.
+    const c10::InferenceMode off(false);
     auto model = std::make_unique<Model>();
-    model->module = torch::jit::load(path, device_of(device));
+    model->module = load_module(path, device_of(device));
     model->module->eval();
+    for (at::Tensor parameter : model->module->parameters())
+      parameter.requires_grad_(false);
     model->assigns = assigns_to_attributes(*model->module);
     *out = model.release();
   });
@@ -212,7 +244,12 @@ char *sconce_model_load(const char *path, int device, void **out) {
 void *sconce_state_dict_new() { return new Model(); }
 
 char *sconce_state_dict_add(void *model, const char *name, const at::Tensor *tensor, int device) {
-  return guarded([&] { static_cast<Model *>(model)->tensors.emplace_back(name, tensor->detach().to(device_of(device))); });
+  return guarded([&] {
+    const c10::InferenceMode off(false);
+    // As in sconce_model_load; what was made in inference mode stays so unless it is copied.
+    const at::Tensor own = tensor->is_inference() ? tensor->clone() : tensor->detach();
+    static_cast<Model *>(model)->tensors.emplace_back(name, own.to(device_of(device)));
+  });
 }
 
 void sconce_model_free(void *model) { delete static_cast<Model *>(model); }
@@ -222,17 +259,8 @@ char *sconce_model_forward(const void *model, const char *method, const Input *i
   return guarded([&] {
     const c10::InferenceMode mode;
     const Model &loaded = *static_cast<const Model *>(model);
-    if (!loaded.module)
-      throw std::runtime_error("a state dict has no code to call");
-    const torch::jit::Method function = loaded.module->get_method(method);
-    const auto &arguments = function.function().getSchema().arguments();
-    std::vector<c10::IValue> values;
-    const Input *next = inputs;
-    while (next != inputs + count) {
-      // The first argument is the module itself.
-      const size_t place = values.size() + 1;
-      values.push_back(read(next, inputs + count, place < arguments.size() ? arguments[place].type() : nullptr));
-    }
+    const torch::jit::Method function = module_of(loaded).get_method(method);
+    std::vector<c10::IValue> values = read_all(inputs, count, function.function().getSchema().arguments());
     std::unique_lock<std::mutex> alone(loaded.alone, std::defer_lock);
     if (loaded.assigns)
       alone.lock();
@@ -245,9 +273,7 @@ char *sconce_model_forward(const void *model, const char *method, const Input *i
 char *sconce_model_schema(const void *model, const char *method, void *sink, Tell tell, int *outputs) {
   return guarded([&] {
     const Model &loaded = *static_cast<const Model *>(model);
-    if (!loaded.module)
-      throw std::runtime_error("a state dict has no code to call");
-    const torch::jit::Method function = loaded.module->get_method(method);
+    const torch::jit::Method function = module_of(loaded).get_method(method);
     const c10::FunctionSchema &schema = function.function().getSchema();
     // The first argument is the module itself.
     for (size_t place = 1; place < schema.arguments().size(); ++place) {

@@ -24,6 +24,9 @@ type Emit = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, t
 unsafe extern "C" {
     fn sconce_message_free(message: *mut c_char);
     fn sconce_cuda_open(opened: *mut bool) -> *mut c_char;
+    fn sconce_library_open(path: *const c_char) -> *mut c_char;
+    fn sconce_operators_register() -> *mut c_char;
+    fn sconce_operators_registered() -> bool;
     fn sconce_inference_mode_enter() -> *mut c_void;
     fn sconce_inference_mode_leave(mode: *mut c_void);
     fn sconce_model_load(path: *const c_char, device: c_int, out: *mut *mut c_void) -> *mut c_char;
@@ -40,6 +43,25 @@ unsafe extern "C" {
         method: *const c_char,
         inputs: *const RawInput,
         count: usize,
+        sink: *mut c_void,
+        emit: Emit,
+    ) -> *mut c_char;
+    fn sconce_model_layer(
+        model: *const c_void,
+        method: *const c_char,
+        layer: *const c_char,
+        inputs: *const RawInput,
+        count: usize,
+        sink: *mut c_void,
+        emit: Emit,
+    ) -> *mut c_char;
+    fn sconce_model_gradients(
+        model: *const c_void,
+        method: *const c_char,
+        layer: *const c_char,
+        inputs: *const RawInput,
+        count: usize,
+        target: i64,
         sink: *mut c_void,
         emit: Emit,
     ) -> *mut c_char;
@@ -76,6 +98,13 @@ struct RawInput {
     tensor: *const c_void,
 }
 
+/// Inputs as the shim sees them, with what they point to.
+struct Lent<'a> {
+    raw: Vec<RawInput>,
+    _names: Vec<CString>,
+    _inputs: &'a [Input],
+}
+
 /// What takes the steps; an error stops nothing, the first one is kept.
 pub(super) type Receiver<'a> = &'a mut dyn FnMut(Step<'_>) -> Result<(), String>;
 
@@ -98,6 +127,25 @@ pub(super) fn open_cuda() -> Result<bool, String> {
     // SAFETY: the pointer is valid for the call.
     check(unsafe { sconce_cuda_open(&raw mut opened) })?;
     Ok(opened)
+}
+
+/// Opens a library for all that comes after it, and for ever.
+pub(super) fn open_library(path: &Path) -> Result<(), String> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
+    // SAFETY: the path lives through the call; what the library's start-up code does was tried in a canary.
+    check(unsafe { sconce_library_open(path.as_ptr()) })
+}
+
+/// Registers the shim's own operators, unless they are known from elsewhere.
+pub(super) fn register_operators() -> Result<(), String> {
+    // SAFETY: no conditions.
+    check(unsafe { sconce_operators_register() })
+}
+
+/// Whether the shim's own operators are registered.
+pub(super) fn are_operators_registered() -> bool {
+    // SAFETY: no conditions.
+    unsafe { sconce_operators_registered() }
 }
 
 // === impl RawModel ===
@@ -126,21 +174,51 @@ impl RawModel {
     }
 
     pub(super) fn forward(&self, method: &str, inputs: &[Input], mut receiver: Receiver<'_>) -> Result<(), String> {
-        let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
         let method = text(method)?;
-        let names: Vec<CString> = inputs.iter().map(|input| text(&input.name)).collect::<Result<_, _>>()?;
-        let raw: Vec<RawInput> = inputs
-            .iter()
-            .zip(&names)
-            .map(|(input, name)| RawInput {
-                kind: c_int::from(input.kind.0),
-                name: name.as_ptr(),
-                tensor: input.tensor.as_ref().map_or(std::ptr::null(), |tensor| tensor.as_ptr().cast()),
-            })
-            .collect();
+        let inputs = Lent::new(inputs)?;
+        let raw = &inputs.raw;
         let mut sink = Sink::new(&mut receiver);
         // SAFETY: the model is TorchScript or raises; names, tensors and the sink live through the call.
         check(unsafe { sconce_model_forward(self.0, method.as_ptr(), raw.as_ptr(), raw.len(), sink.pointer(), emit) })?;
+        sink.result
+    }
+
+    pub(super) fn layer(
+        &self,
+        method: &str,
+        layer: &str,
+        inputs: &[Input],
+        mut receiver: Receiver<'_>,
+    ) -> Result<(), String> {
+        let (method, layer) = (text(method)?, text(layer)?);
+        let inputs = Lent::new(inputs)?;
+        let (raw, count) = (inputs.raw.as_ptr(), inputs.raw.len());
+        let mut sink = Sink::new(&mut receiver);
+        // SAFETY: as for `forward`.
+        check(unsafe {
+            sconce_model_layer(self.0, method.as_ptr(), layer.as_ptr(), raw, count, sink.pointer(), emit)
+        })?;
+        sink.result
+    }
+
+    pub(super) fn gradients(
+        &self,
+        method: &str,
+        layer: &str,
+        inputs: &[Input],
+        target: u64,
+        mut receiver: Receiver<'_>,
+    ) -> Result<(), String> {
+        let (method, layer) = (text(method)?, text(layer)?);
+        let inputs = Lent::new(inputs)?;
+        let (raw, count) = (inputs.raw.as_ptr(), inputs.raw.len());
+        // A column beyond any output's is refused like one that is just beyond this one's.
+        let target = i64::try_from(target).unwrap_or(i64::MAX);
+        let mut sink = Sink::new(&mut receiver);
+        // SAFETY: as for `forward`.
+        check(unsafe {
+            sconce_model_gradients(self.0, method.as_ptr(), layer.as_ptr(), raw, count, target, sink.pointer(), emit)
+        })?;
         sink.result
     }
 
@@ -183,6 +261,24 @@ impl Drop for InferenceMode {
         // SAFETY: the pointer comes from `enter`, on this thread.
         unsafe { sconce_inference_mode_leave(self.0) }
     }
+}
+
+// === impl Lent ===
+
+impl<'a> Lent<'a> {
+    fn new(inputs: &'a [Input]) -> Result<Self, String> {
+        let names: Vec<CString> = inputs.iter().map(|input| text(&input.name)).collect::<Result<_, _>>()?;
+        let raw = inputs.iter().zip(&names).map(|(input, name)| RawInput {
+            kind: c_int::from(input.kind.0),
+            name: name.as_ptr(),
+            tensor: input.tensor.as_ref().map_or(std::ptr::null(), |tensor| tensor.as_ptr().cast()),
+        });
+        Ok(Self { raw: raw.collect(), _names: names, _inputs: inputs })
+    }
+}
+
+fn text(text: &str) -> Result<CString, String> {
+    CString::new(text).map_err(|error| error.to_string())
 }
 
 // === Steps ===

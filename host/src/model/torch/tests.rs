@@ -1,5 +1,8 @@
 //! Files into libtorch and out again; `testdata/make.py` here and in `state_dict` made them.
 
+mod gradients;
+mod operators;
+
 use std::path::PathBuf;
 
 use super::*;
@@ -159,12 +162,12 @@ fn a_model_that_raises_says_why_and_keeps_no_input() {
     };
     assert!(call().contains("must match"), "{}", call());
     let before = resident_kilobytes();
-    for _ in 0..200 {
+    for _ in 0..500 {
         call();
     }
     let grown = resident_kilobytes().saturating_sub(before);
-    // 200 calls with two inputs of a megabyte each: 400 MB, had they been kept.
-    assert!(grown < 100_000, "grew by {grown} kB");
+    // 500 calls with two inputs of a megabyte each: 1 GB, had they been kept; other tests take memory meanwhile.
+    assert!(grown < 400_000, "grew by {grown} kB");
 }
 
 #[test]

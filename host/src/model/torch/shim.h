@@ -1,0 +1,68 @@
+// What the parts of the shim share. See shim.cpp for the rules of all of them.
+
+#pragma once
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch/script.h>
+
+namespace sconce {
+
+// The same numbers as RawEventKind in handler-sdk/src/abi/raw.rs.
+enum EventKind { TENSOR = 0, BEGIN_LIST = 1, BEGIN_DICT = 2, END = 3 };
+
+typedef void (*Emit)(void *sink, int kind, const char *name, const at::Tensor *tensor);
+
+// One step through what a method is called with; the same as RawInput in shim.rs.
+struct Input {
+  int kind;
+  const char *name;
+  const at::Tensor *tensor;
+};
+
+// TorchScript, or a state dict's tensors alone. Never changed once it is loaded, unless its own code does.
+struct Model {
+  std::optional<torch::jit::Module> module;
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  // Whether the module's code assigns to its attributes; then one thread at a time runs it.
+  bool assigns = false;
+  mutable std::mutex alone;
+  // Variants of its methods that gradients.cpp has made, by method and layer.
+  mutable std::mutex making;
+  mutable std::map<std::string, std::shared_ptr<torch::jit::GraphExecutor>> variants;
+};
+
+template <typename Work> char *guarded(Work work) {
+  try {
+    work();
+    return nullptr;
+  } catch (const c10::Error &error) {
+    // Without the C++ backtrace, which says nothing to a user.
+    return strdup(error.what_without_backtrace());
+  } catch (const std::exception &error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("an exception of unknown type");
+  }
+}
+
+// The module of a model; raises where it is a state dict.
+const torch::jit::Module &module_of(const Model &model);
+
+// The inputs of a method, as the types of its parameters want them; the first of `arguments` is the module itself.
+std::vector<c10::IValue> read_all(const Input *inputs, size_t count, const std::vector<c10::Argument> &arguments);
+
+// Gives each step through a value to `emit`.
+void walk(const std::string &name, const c10::IValue &value, void *sink, Emit emit);
+
+// Registers the operators of operators.cpp unless they are known from elsewhere; whether this call did it.
+bool register_operators();
+
+} // namespace sconce
