@@ -17,7 +17,7 @@ use crate::Context;
 /// As many pixels a picture may claim: a larger one is refused before it is decoded, for a few kilobytes can claim any size.
 ///
 /// It is the number at which PIL refuses, so that what TorchServe served is served.
-/// A worker decodes one picture at a time: at the limit one takes 0.5 GB in colour, 0.7 GB with transparency, and a progressive JPEG 1.6 GB while it is decoded.
+/// A worker decodes one picture at a time. By the sizes of the buffers, one at the limit takes about 0.5 GB in colour, 0.7 GB with transparency, 0.9 GB as a GIF with transparency, and a progressive JPEG 1.6 GB while it is decoded.
 /// The server's property `limit_max_image_pixels=false` lifts the limit, as it does in TorchServe.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
