@@ -5,7 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// The files of the shim.
-const SHIM: [&str; 3] = ["shim.h", "shim.cpp", "gradients.cpp"];
+const SHIM: [&str; 4] = ["shim.h", "shim.cpp", "gradients.cpp", "operators.cpp"];
 
 fn main() {
     for file in SHIM {

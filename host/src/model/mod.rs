@@ -121,6 +121,22 @@ pub fn open_operators(path: &Path) -> Result<(), ModelError> {
     Err(ModelError::NoTorch { path: path.to_owned() })
 }
 
+/// Registers the operators that this program brings for torchvision's detectors, as a model does that needs them.
+pub fn register_own_operators() -> Result<(), ModelError> {
+    #[cfg(feature = "torch")]
+    return torch::register_own_operators();
+    #[cfg(not(feature = "torch"))]
+    Ok(())
+}
+
+/// Whether they are registered: then no library can be opened that has the same.
+pub fn has_own_operators() -> bool {
+    #[cfg(feature = "torch")]
+    return torch::has_own_operators();
+    #[cfg(not(feature = "torch"))]
+    false
+}
+
 // === impl Runtime ===
 
 impl Runtime {

@@ -64,7 +64,11 @@ pub struct Canary {
 pub(super) enum Orders {
     Library(Box<LibraryTrial>),
     /// Libraries of operators alone, opened in this order.
-    Operators(Vec<PathBuf>),
+    Operators {
+        libraries: Vec<PathBuf>,
+        /// Behind those of this program.
+        with_own: bool,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,10 +145,11 @@ impl Canary {
     pub(super) fn try_operators(
         &self,
         libraries: Vec<PathBuf>,
+        with_own: bool,
         source: &Path,
         limit: Duration,
     ) -> Result<(), PluginError> {
-        self.try_out(&Orders::Operators(libraries), source, limit)
+        self.try_out(&Orders::Operators { libraries, with_own }, source, limit)
     }
 
     fn try_out(&self, orders: &Orders, source: &Path, limit: Duration) -> Result<(), PluginError> {

@@ -1,5 +1,6 @@
 //! Why a handler can't be used: each text says which file, what is wrong with it, and what to do.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,12 +49,18 @@ pub enum PluginError {
     )]
     Layout { path: PathBuf, sdk: &'static str, reason: String },
 
-    #[error("{path} failed its trial: {step} failed: {reason}; mend the handler, then try `sconce check {path}`")]
+    #[error(
+        "{cause}; if it brings torchvision's own operators: a model that names no torchLibraries has made this process use its own, and the two can't be there together: name the library in that model's config, too, and start the server again"
+    )]
+    OperatorsTaken { path: PathBuf, cause: Box<PluginError> },
+
+    #[error("{path} failed its trial: {step} failed: {reason}; {}", after_trial(*step, path))]
     TrialFailed { path: PathBuf, step: Step, reason: String },
 
     #[error(
-        "{path} failed its trial: the process {end} in {step}{}; the server itself is unharmed: mend the handler, then try `sconce check {path}`",
-        last_words(output)
+        "{path} failed its trial: the process {end} in {step}{}; the server itself is unharmed: {}",
+        last_words(output),
+        after_trial(*step, path)
     )]
     TrialDied {
         path: PathBuf,
@@ -169,6 +176,15 @@ fn mismatch(report: &str) -> String {
     let told =
         lines.iter().position(|line| line.starts_with("Error")).or(lines.iter().position(|line| line.contains("rror")));
     told.map(|at| format!(" ({})", lines[at..lines.len().min(at + 3)].join(" "))).unwrap_or_default()
+}
+
+fn after_trial(step: Step, path: &Path) -> String {
+    match step {
+        Step::Operators => {
+            "it must be built for this libtorch, and register what no other library registers".to_owned()
+        }
+        _ => format!("mend the handler, then try `sconce check {}`", path.display()),
+    }
 }
 
 fn last_words(output: &str) -> String {

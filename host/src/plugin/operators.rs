@@ -12,6 +12,7 @@ use super::Canary;
 use super::LibraryStore;
 use super::PluginError;
 use super::StagedLibrary;
+use crate::model::has_own_operators;
 use crate::model::open_operators;
 
 /// Those that are open in this process.
@@ -42,7 +43,13 @@ impl Operators {
             }
             let mut paths = paths(&opened);
             paths.push(staged.path().to_owned());
-            canary.try_operators(paths, source, limit)?;
+            let with_own = has_own_operators();
+            canary.try_operators(paths, with_own, source, limit).map_err(|error| match error {
+                PluginError::TrialDied { .. } if with_own => {
+                    PluginError::OperatorsTaken { path: source.clone(), cause: Box::new(error) }
+                }
+                error => error,
+            })?;
             open_operators(staged.path())
                 .map_err(|error| PluginError::Open { path: source.clone(), reason: error.to_string() })?;
             tracing::info!(library = %source.display(), "operators are open, for the life of this process");

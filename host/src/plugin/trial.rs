@@ -38,6 +38,8 @@ use crate::metrics::Profile;
 use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::model::load as load_model;
+use crate::model::open_operators;
+use crate::model::register_own_operators;
 
 /// For so long a keeper waits for orders: it takes as much memory as libtorch does, and a start of it takes a quarter of a second.
 const IDLE: Duration = Duration::from_secs(10);
@@ -144,15 +146,21 @@ fn try_out(orders: &Orders, socket: &UnixStream) -> anyhow::Result<Report> {
     };
     let begin = |step| report(socket, &Report::Begin(step));
     let (operators, orders) = match orders {
-        Orders::Operators(libraries) => (libraries, None),
+        Orders::Operators { libraries, with_own } => {
+            begin(Step::Operators)?;
+            if *with_own {
+                register_own_operators()?;
+            }
+            (libraries, None)
+        }
         Orders::Library(trial) => (&trial.request.operators, Some(trial)),
     };
     if !operators.is_empty() {
         begin(Step::Operators)?;
-        for library in operators {
-            if let Err(error) = crate::model::open_operators(library) {
-                return Ok(Report::Failed { step: Step::Operators, reason: error.to_string() });
-            }
+    }
+    for library in operators {
+        if let Err(error) = open_operators(library) {
+            return Ok(Report::Failed { step: Step::Operators, reason: error.to_string() });
         }
     }
     let Some(orders) = orders else { return Ok(Report::Passed) };

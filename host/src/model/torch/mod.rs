@@ -56,6 +56,14 @@ pub(super) fn open_operators(path: &Path) -> Result<(), ModelError> {
     shim::open_library(path).map_err(|reason| ModelError::Operators { path: path.to_owned(), reason })
 }
 
+pub(super) fn register_own_operators() -> Result<(), ModelError> {
+    shim::register_operators().map_err(|reason| ModelError::Operators { path: "torchvision".into(), reason })
+}
+
+pub(super) fn has_own_operators() -> bool {
+    shim::are_operators_registered()
+}
+
 pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
     let fail = |reason| ModelError::Load { path: path.to_owned(), reason };
     let (raw, kind) = match state_dict::read(path)? {

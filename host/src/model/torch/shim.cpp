@@ -86,6 +86,17 @@ bool assigns_to_attributes(const torch::jit::Module &module) {
   return false;
 }
 
+// What torchvision's detectors call besides libtorch's own operators is there from the first model on that needs it.
+torch::jit::Module load_module(const char *path, at::Device device) {
+  try {
+    return torch::jit::load(path, device);
+  } catch (const std::exception &error) {
+    if (std::string(error.what()).find("torchvision::") == std::string::npos || !register_operators())
+      throw;
+  }
+  return torch::jit::load(path, device);
+}
+
 at::Device device_of(int index) {
   return index < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
@@ -220,7 +231,7 @@ char *sconce_model_load(const char *path, int device, void **out) {
     // Tensors made in inference mode could never have gradients; explanations need those of the input.
     const c10::InferenceMode off(false);
     auto model = std::make_unique<Model>();
-    model->module = torch::jit::load(path, device_of(device));
+    model->module = load_module(path, device_of(device));
     model->module->eval();
     for (at::Tensor parameter : model->module->parameters())
       parameter.requires_grad_(false);

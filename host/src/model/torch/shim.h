@@ -62,4 +62,7 @@ std::vector<c10::IValue> read_all(const Input *inputs, size_t count, const std::
 // Gives each step through a value to `emit`.
 void walk(const std::string &name, const c10::IValue &value, void *sink, Emit emit);
 
+// Registers the operators of operators.cpp unless they are known from elsewhere; whether this call did it.
+bool register_operators();
+
 } // namespace sconce

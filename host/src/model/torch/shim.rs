@@ -25,6 +25,8 @@ unsafe extern "C" {
     fn sconce_message_free(message: *mut c_char);
     fn sconce_cuda_open(opened: *mut bool) -> *mut c_char;
     fn sconce_library_open(path: *const c_char) -> *mut c_char;
+    fn sconce_operators_register() -> *mut c_char;
+    fn sconce_operators_registered() -> bool;
     fn sconce_inference_mode_enter() -> *mut c_void;
     fn sconce_inference_mode_leave(mode: *mut c_void);
     fn sconce_model_load(path: *const c_char, device: c_int, out: *mut *mut c_void) -> *mut c_char;
@@ -132,6 +134,18 @@ pub(super) fn open_library(path: &Path) -> Result<(), String> {
     let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
     // SAFETY: the path lives through the call; what the library's start-up code does was tried in a canary.
     check(unsafe { sconce_library_open(path.as_ptr()) })
+}
+
+/// Registers the shim's own operators, unless they are known from elsewhere.
+pub(super) fn register_operators() -> Result<(), String> {
+    // SAFETY: no conditions.
+    check(unsafe { sconce_operators_register() })
+}
+
+/// Whether the shim's own operators are registered.
+pub(super) fn are_operators_registered() -> bool {
+    // SAFETY: no conditions.
+    unsafe { sconce_operators_registered() }
 }
 
 // === impl RawModel ===

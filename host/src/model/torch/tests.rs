@@ -1,6 +1,7 @@
 //! Files into libtorch and out again; `testdata/make.py` here and in `state_dict` made them.
 
 mod gradients;
+mod operators;
 
 use std::path::PathBuf;
 

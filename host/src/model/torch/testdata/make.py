@@ -73,3 +73,37 @@ class Encoder(nn.Module):
 
 torch.jit.script(Classifier().eval()).save("classifier.pt")
 torch.jit.trace(Classifier().eval(), torch.ones(1, 3)).save("classifier_traced.pt")
+
+
+class Detector(nn.Module):
+    """The two operators of torchvision that its detectors call."""
+
+    def forward(self, boxes: Tensor, scores: Tensor, features: Tensor) -> Dict[str, Tensor]:
+        kept = torch.ops.torchvision.nms(boxes, scores, 0.5)
+        regions = torch.cat([torch.zeros(kept.size(0), 1), boxes[kept]], dim=1)
+        return {
+            "kept": kept,
+            "pooled": torch.ops.torchvision.roi_align(features, regions, 0.5, 2, 2, 2, False),
+            "aligned": torch.ops.torchvision.roi_align(features, regions, 0.5, 2, 2, -1, True),
+        }
+
+
+def detector():
+    """With torchvision 0.26.0, which registers the operators."""
+    import json
+
+    import torchvision  # noqa: F401
+
+    scripted = torch.jit.script(Detector().eval())
+    scripted.save("detector.pt")
+    torch.manual_seed(7)
+    corners = torch.rand(40, 2) * 12 - 2
+    boxes = torch.cat([corners, corners + torch.rand(40, 2) * 8], dim=1)
+    inputs = {"boxes": boxes, "scores": torch.rand(40).round(decimals=1), "features": torch.rand(1, 2, 6, 5)}
+    case = {name: {"shape": list(value.shape), "values": value.flatten().tolist()}
+            for name, value in {**inputs, **scripted(**inputs)}.items()}
+    with open("detector.json", "w") as file:
+        json.dump(case, file)
+
+
+detector()
