@@ -48,7 +48,15 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["libloading"], &["host/src/plugin/library.rs"]),
     (&["object"], &["host/src/plugin/note.rs"]),
     (&["notify"], &["host/src/reload/watcher.rs"]),
-    (&["zip", "tar", "flate2"], &["host/src/archive/", "host/src/model/state_dict/", "handler-sdk/src/torch_file/"]),
+    (
+        &["zip", "tar", "flate2"],
+        &[
+            "host/src/archive/",
+            "host/src/model/state_dict/",
+            "handler-sdk/src/text/pickle/",
+            "handler-sdk/src/torch_file/",
+        ],
+    ),
     (&["ureq", "rustls_native_certs"], &["host/src/archive/fetch.rs", "host/src/archive/fetch_tests.rs"]),
     (&["pytorch_reader", "safetensors"], &["host/src/model/state_dict/"]),
     (&["libc"], &["host/src/plugin/"]),
