@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::path::PathBuf;
 
 use serde_json::Map;
@@ -46,12 +47,7 @@ const SHAPES: &str =
 ///
 /// Fails on another shape, which it names, and where no score is the largest: on NaN, and on infinities other than `-inf`, by which models leave a class out.
 pub fn scores(output: &Tensor) -> Result<Vec<f32>> {
-    let shape = output.shape();
-    if shape.len() != 1 || shape[0] < 1 {
-        return Err(Error::new(format!(
-            "the model gave shape {shape:?} for one input; it must give one score a class, [classes], which is [n, classes] for a batch"
-        )));
-    }
+    check_shape(output)?;
     #[allow(clippy::cast_possible_truncation)] // As precise as models compute.
     let scores: Vec<f32> = output.to_f64()?.into_iter().map(|score| score as f32).collect();
     let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -62,6 +58,16 @@ pub fn scores(output: &Tensor) -> Result<Vec<f32>> {
         return Err(Error::new(format!("the model's largest score is {largest}, which makes no probabilities")));
     }
     Ok(scores)
+}
+
+/// Whether an output can hold scores, whatever they are: its shape is `[classes]`. Fails where it isn't, and names it.
+pub fn check_shape(output: &Tensor) -> Result<()> {
+    match output.shape()[..] {
+        [classes] if classes > 0 => Ok(()),
+        ref other => Err(Error::new(format!(
+            "the model gave shape {other:?} for one input; it must give one score a class, [classes], which is [n, classes] for a batch"
+        ))),
+    }
 }
 
 /// From scores to probabilities that add up to 1, as `torch.softmax` makes them.
@@ -127,7 +133,7 @@ impl Classes {
     }
 
     /// The file that names the classes; `None` where labels are the numbers.
-    pub fn file(&self) -> Option<&std::path::Path> {
+    pub fn file(&self) -> Option<&Path> {
         self.named.as_ref().map(|named| named.file.as_path())
     }
 

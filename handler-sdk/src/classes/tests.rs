@@ -1,7 +1,6 @@
 //! Files of classes as archives hold them, and numbers as PyTorch gives them.
 
 use std::fs;
-use std::path::Path;
 
 use crate::context::ContextInfo;
 
