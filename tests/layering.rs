@@ -53,10 +53,12 @@ const HOMES: &[(&[&str], &[&str])] = &[
         &[
             "host/src/archive/",
             "host/src/model/state_dict/",
-            "handler-sdk/src/text/pickle/",
             "handler-sdk/src/torch_file/",
+            "handler-sdk/src/text/pickle/",
         ],
     ),
+    (&["tokenizers"], &["handler-sdk/src/text/tokenizer.rs"]),
+    (&["unicode_normalization"], &["handler-sdk/src/text/clean.rs"]),
     (&["ureq", "rustls_native_certs"], &["host/src/archive/fetch.rs", "host/src/archive/fetch_tests.rs"]),
     (&["pytorch_reader", "safetensors"], &["host/src/model/state_dict/"]),
     (&["libc"], &["host/src/plugin/"]),
@@ -73,8 +75,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["prometheus", "sysinfo"], &["host/src/metrics/"]),
     (&["nvml_wrapper"], &["host/src/metrics/gpu.rs"]),
     (&["clap"], &["host/src/cli/"]),
-    (&["image", "gif"], &["handler-sdk/src/vision/"]),
-    (&["base64"], &["handler-sdk/src/vision/", "host/src/http/"]),
+    (&["image", "gif", "base64"], &["handler-sdk/src/vision/"]),
     (
         &["abi_stable"],
         &[

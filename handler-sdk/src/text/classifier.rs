@@ -152,7 +152,7 @@ impl Handler for TextClassifier {
         let inputs = self.encoder.batch(vec![tokens])?;
         let baselines = self.encoder.batch(vec![baseline.into()])?;
         let attribution = self.attribution.as_ref().ok_or_else(|| Error::new("it hasn't been initialised"))?;
-        let shares = attribution.of_layer(&self.embedding, inputs, baselines, target(request)?, context)?;
+        let shares = attribution.of_layer(&self.embedding, &inputs, &baselines, target(request)?, context)?;
         // TorchServe takes the mark of GPT's tokenizers out of its words; none of these has it, as it is no ASCII.
         Ok(json!({"importances": summary(&shares)?.to_json()?, "words": encoder::words(&text)}).into())
     }

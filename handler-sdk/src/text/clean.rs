@@ -8,6 +8,8 @@ use super::contractions;
 ///
 /// The same as TorchServe's steps in their order, quirks included, because a model was trained on what they give: `ain't` becomes `as not`, and a letter without a likeness in ASCII vanishes.
 ///
+/// Letters newer than Unicode 14, that of Python 3.11, are read as later Pythons read them.
+///
 /// ```
 /// assert_eq!(handler_sdk::text::clean("<p>It's a CAFÉ &amp; I don't mind!</p>"), "it is a cafe  i do not mind");
 /// ```

@@ -159,6 +159,14 @@ fn what_is_missing_in_the_archive_is_named_at_start() {
     assert!(error.log_text().contains("pack one with --serialized-file"), "{error}");
 }
 
+#[cfg(not(feature = "tokenizers"))]
+#[test]
+fn a_tokenizer_that_cannot_be_read_here_says_what_is_missing() {
+    let folder = archive(&[("tokenizer.json", b"{}")]);
+    let error = refusal(Host::new().model_dir(folder.path()).model(summing));
+    assert!(error.log_text().contains("the feature `tokenizers` of handler-sdk"), "{error}");
+}
+
 #[test]
 fn a_setting_that_cannot_be_is_refused_at_start() {
     for (settings, part) in [

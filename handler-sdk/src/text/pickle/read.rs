@@ -1,7 +1,5 @@
 //! The machine that a pickle is a program for, as far as vocabularies need it: protocols 2 to 5.
 
-use std::collections::HashMap;
-
 use super::Id;
 use super::Node;
 use super::Object;
@@ -27,7 +25,7 @@ pub(super) fn read(data: &[u8], limits: Limits) -> Result<(Pickle<'_>, &[u8]), S
         nodes: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
-        memo: HashMap::new(),
+        memo: Vec::new(),
         objects: 0,
         limits,
     };
@@ -43,7 +41,8 @@ struct Machine<'a> {
     stack: Vec<Id>,
     /// Heights of the stack.
     marks: Vec<usize>,
-    memo: HashMap<u32, Id>,
+    /// By their keys, which Python counts up.
+    memo: Vec<Option<Id>>,
     objects: usize,
     limits: Limits,
 }
@@ -286,16 +285,20 @@ impl<'a> Machine<'a> {
     }
 
     fn remember(&mut self, key: usize) -> Result<(), String> {
-        let key = u32::try_from(key).map_err(|error| error.to_string())?;
         let top = *self.stack.last().ok_or("its stack is empty")?;
-        self.memo.insert(key, top);
+        if key >= self.limits.steps {
+            return Err(format!("it puts aside {key} objects"));
+        }
+        if key >= self.memo.len() {
+            self.memo.resize(key + 1, None);
+        }
+        self.memo[key] = Some(top);
         Ok(())
     }
 
     fn recall(&mut self, key: usize) -> Result<(), String> {
-        let known = u32::try_from(key).ok().and_then(|key| self.memo.get(&key));
-        let id = *known.ok_or_else(|| format!("it recalls {key}, which it hasn't put aside"))?;
-        self.stack.push(id);
+        let known = self.memo.get(key).copied().flatten();
+        self.stack.push(known.ok_or_else(|| format!("it recalls {key}, which it hasn't put aside"))?);
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ fn a_broken_pickle_is_an_error_that_says_where() {
         (b"b.", "more from its stack"),
         (b"h\x07.", "recalls 7"),
         (b"q\x00.", "its stack is empty"),
+        (b"Nr\xff\xff\xff\xff.", "puts aside 4294967295 objects"),
         (b"NNa.", "adds items to what is no list"),
         (b"N(NNu.", "adds entries to what is no dict"),
         (b"NN\x93.", "isn't named by texts"),

@@ -65,3 +65,19 @@ fn an_index_for_unknown_tokens_can_be_set() {
     let vocabulary = load("dict_without_unknown.pt").unwrap().with_unknown(7);
     assert_eq!((vocabulary.index("rust"), vocabulary.index("hello")), (Some(7), Some(1)));
 }
+
+#[test]
+fn workers_share_what_they_read_from_one_file() {
+    let (one, other) = (load("word2idx.pt").unwrap(), load("word2idx.pt").unwrap().with_unknown(7));
+    assert!(Arc::ptr_eq(&one.indices, &other.indices));
+    assert_eq!((one.index("rust"), other.index("rust")), (Some(0), Some(7)));
+
+    let file = std::env::temp_dir().join(format!("handler-sdk-vocabulary-{}.pt", std::process::id()));
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/text/testdata");
+    fs::copy(folder.join("word2idx.pt"), &file).unwrap();
+    let before = Vocabulary::load(&file).unwrap();
+    fs::copy(folder.join("dict_without_unknown.pt"), &file).unwrap();
+    let after = Vocabulary::load(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    assert_eq!((before.index("rust"), after.index("rust")), (Some(0), None));
+}

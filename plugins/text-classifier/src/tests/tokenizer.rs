@@ -35,7 +35,7 @@ fn shown(inputs: &[Value]) -> Result<Value> {
 }
 
 /// What the model is called with for these texts.
-fn inputs(tokenizer: &[u8], settings: Json, texts: &[&str]) -> Json {
+fn inputs(tokenizer: &[u8], settings: &Json, texts: &[&str]) -> Json {
     let folder = archive(&[("tokenizer.json", tokenizer)]);
     let model = |inputs: &[Value]| {
         // The first call is the self-test's.
@@ -56,11 +56,11 @@ fn a_batch_is_padded_to_its_longest_text() {
     let ids = json!([[2, 6, 8, 9, 7, 10, 3], [2, 6, 3, 5, 5, 5, 5]]);
     let mask = json!([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0]]);
     let plain = tokenizer(|_| ());
-    assert_eq!(inputs(&plain, json!({}), &texts), json!([ids, mask]));
+    assert_eq!(inputs(&plain, &json!({}), &texts), json!([ids, mask]));
     let all = json!({"inputs": ["token_type_ids", "input_ids", "attention_mask"]});
-    assert_eq!(inputs(&plain, all, &texts), json!([[[0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]], ids, mask]));
+    assert_eq!(inputs(&plain, &all, &texts), json!([[[0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]], ids, mask]));
     assert_eq!(
-        inputs(&plain, json!({"inputs": ["input_ids"], "max_length": 4}), &texts),
+        inputs(&plain, &json!({"inputs": ["input_ids"], "max_length": 4}), &texts),
         json!([[[2, 6, 8, 3], [2, 6, 3, 5]]])
     );
 }
@@ -74,7 +74,7 @@ fn the_tokenizers_own_padding_and_truncation_count() {
     });
     let texts = ["Hello playing world!", "hello"];
     assert_eq!(
-        inputs(&own, json!({}), &texts),
+        inputs(&own, &json!({}), &texts),
         json!([[[2, 6, 8, 9, 3], [1, 1, 2, 6, 3]], [[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]]])
     );
 }
