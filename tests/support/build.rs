@@ -9,6 +9,9 @@ use std::sync::OnceLock;
 
 use super::repository;
 
+/// The members of this workspace whose feature `tch` is on by default.
+const WITH_TORCH: [&str; 2] = ["image-classifier", "mnist-digit-classifier"];
+
 /// A member of this workspace, as `echo`: built with the host's profile into the host's target folder.
 pub(crate) fn first_party(package: &str) -> PathBuf {
     static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -18,7 +21,7 @@ pub(crate) fn first_party(package: &str) -> PathBuf {
         let mut cargo = cargo(Flags::Kept);
         cargo.current_dir(repository()).args(["build", "-p", package]);
         // Without libtorch its plugins are built without it, too.
-        if !cfg!(feature = "torch") && package == "mnist-digit-classifier" {
+        if !cfg!(feature = "torch") && WITH_TORCH.contains(&package) {
             cargo.arg("--no-default-features");
         }
         finish(profile.apply(&mut cargo));
@@ -32,7 +35,7 @@ pub(crate) fn fixture(package: &str) -> PathBuf {
     static ALL: OnceLock<()> = OnceLock::new();
     static ABORTING: OnceLock<()> = OnceLock::new();
     static TORCH: OnceLock<()> = OnceLock::new();
-    const WITH_TORCH: [&str; 2] = ["torch-tensors", "tells-its-build-in-torch"];
+    const OF_TORCH: [&str; 2] = ["torch-tensors", "tells-its-build-in-torch"];
     let target = Profile::of_the_host().target().join("fixtures");
     let build = |flags: &[&str]| {
         let mut cargo = cargo(Flags::Dropped);
@@ -50,14 +53,14 @@ pub(crate) fn fixture(package: &str) -> PathBuf {
             library(&target.join("aborting"), package)
         }
         // In a call of its own: else all would get the SDK with libtorch.
-        package if WITH_TORCH.contains(&package) => {
-            TORCH.get_or_init(|| build(&["-p", WITH_TORCH[0], "-p", WITH_TORCH[1]]));
+        package if OF_TORCH.contains(&package) => {
+            TORCH.get_or_init(|| build(&["-p", OF_TORCH[0], "-p", OF_TORCH[1]]));
             library(&target.join("debug"), package)
         }
         _ => {
             ALL.get_or_init(|| {
                 let mut flags = vec!["--workspace", "--exclude", "aborting"];
-                WITH_TORCH.iter().for_each(|package| flags.extend(["--exclude", *package]));
+                OF_TORCH.iter().for_each(|package| flags.extend(["--exclude", *package]));
                 build(&flags);
             });
             library(&target.join("debug"), package)

@@ -1,60 +1,59 @@
 //! TorchServe's `MNISTDigitClassifier`: a picture of a handwritten digit comes in, the digit goes out.
 //!
-//! The input is the request's field `data`, or its body: a picture (PNG, JPEG, BMP, GIF, WebP), the same in base64, or nested JSON lists of shape `[1, 28, 28]`, which go to the model as they are.
-//! As in MNIST, the digit is expected white on black; nothing is inverted.
+//! It is the SDK's [`ImageClassifier`] with other transforms and another answer; what it leaves as it is, it passes on.
+//! As in MNIST, the digit is expected white on black; nothing is inverted. A picture of another size is made to fit, without being cut or bent.
 //!
-//! The model is TorchScript, or the state dict of the network in TorchServe's example; for that one the crate needs its feature `tch`.
-//! Copy this folder to start a handler that looks at pictures, or one that brings its own network.
-
-mod model;
-#[cfg(feature = "tch")]
-mod net;
-mod picture;
-#[cfg(test)]
-mod tests;
+//! The model is TorchScript, or with the feature `tch` the state dict of the network in TorchServe's example.
+//! Copy this folder to start a handler that looks at pictures and answers in its own way.
 
 use handler_sdk::prelude::*;
-
-use crate::model::Model;
-
-/// Mean and deviation of MNIST's training pictures, by which its networks expect their input to be shifted and scaled.
-const MEAN: f32 = 0.1307;
-const DEVIATION: f32 = 0.3081;
+use handler_sdk::vision::Compose;
+use handler_sdk::vision::ImageClassifier;
+use handler_sdk::vision::Transform;
 
 #[derive(Default)]
-struct MnistDigitClassifier {
-    model: Model,
-}
+struct MnistDigitClassifier(ImageClassifier);
 
 impl Handler for MnistDigitClassifier {
     fn initialize(&mut self, context: &Context) -> Result<()> {
-        self.model = Model::load(context)?;
-        Ok(())
+        let scale = Transform::Normalize { mean: vec![0.1307], std: vec![0.3081] };
+        let transforms = Compose::new([Transform::Grey, Transform::Fit(28), Transform::ToTensor, scale]);
+        self.0 = ImageClassifier::new(transforms).with_shape(&[1, 28, 28]);
+        self.0.initialize(context)
     }
 
-    fn preprocess(&self, request: &Request, _: &Context) -> Result<Value> {
-        let input = request.input()?;
-        let tensor = match picture::numbers(&input, &[1, 28, 28])? {
-            Some(numbers) => numbers,
-            None => picture::normalise(&picture::fit(picture::open(&input)?, 28), MEAN, DEVIATION)?,
-        };
-        Ok(tensor.into())
+    fn preprocess(&self, request: &Request, context: &Context) -> Result<Value> {
+        self.0.preprocess(request, context)
     }
 
-    fn inference(&self, inputs: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
-        let count = inputs.len();
-        self.model.forward(Value::batch(inputs)?, context)?.split(count)
+    fn inference(&self, pictures: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
+        self.0.inference(pictures, context)
     }
 
     fn postprocess(&self, scores: Value, _: &Request, _: &Context) -> Result<Response> {
-        Ok(Response::text(model::digit(scores)?.to_string()))
+        Ok(Response::text(digit(scores)?.to_string()))
+    }
+
+    fn explain(&self, request: &Request, context: &Context) -> Result<Response> {
+        self.0.explain(request, context)
     }
 
     fn self_test(&self, context: &Context) -> Result<()> {
-        let blank = picture::normalise(&picture::blank(28), MEAN, DEVIATION)?;
-        self.inference(vec![blank.into()], context)?.into_iter().try_for_each(|scores| model::digit(scores).map(drop))
+        let blank = self.0.vision().blank()?.into();
+        self.inference(vec![blank], context)?.into_iter().try_for_each(|scores| digit(scores).map(drop))
+    }
+}
+
+/// The digit with the best of ten scores.
+fn digit(scores: Value) -> Result<usize> {
+    match scores.as_tensor()?.shape()[..] {
+        [10] => scores.tensor()?.argmax(),
+        ref other => Err(Error::new(format!("the model gave shape {other:?} for a picture, and not 10 scores"))),
     }
 }
 
 // The second name is that of the Python file in TorchServe's example, so that its archives are served as they are.
 export_handler!(MnistDigitClassifier, MnistDigitClassifier as "mnist_handler");
+
+#[cfg(test)]
+mod tests;
