@@ -40,7 +40,7 @@ fn a_model_with_an_operator_of_its_own_is_served_with_a_library_of_that_operator
     for case in cases {
         let content = picture(case["picture"].as_str().unwrap());
         for model in [MODEL, "outside"] {
-            classes(&Case::of(case), &server.predict(model, &content), &case["answer"]);
+            classes(&Case::of(case), &server.predict(model, &content), case);
         }
     }
     server.still_serves();

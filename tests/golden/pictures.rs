@@ -33,14 +33,24 @@ fn allowed(picture: &str) -> (f64, f64) {
     }
 }
 
-/// How far a probability may be off, in parts of itself.
-const PROBABILITY: f64 = 1e-3;
+/// How far answers may be off.
+struct Allowed {
+    /// Of a probability, in parts of itself.
+    probability: f64,
+    /// Of one pixel's probability, in parts of itself.
+    of_pixel: f64,
+    /// Of the side of a box, in pixels.
+    side: f64,
+    /// Of a box's score.
+    score: f64,
+    /// So many of the pixels may have another class.
+    segmented: f64,
+}
 
-/// How far the side of a box may be off, in pixels.
-const BOX: f64 = 0.5;
+const EXACT: Allowed = Allowed { probability: 1e-3, of_pixel: 1e-3, side: 0.5, score: 1e-3, segmented: 1e-3 };
 
-/// So many of the pixels may have another class.
-const SEGMENTED: f64 = 1e-3;
+/// What a JPEG's pixels are off by goes through the model. README.md has what was measured; this is less than twice as much.
+const JPEG: Allowed = Allowed { probability: 4e-2, of_pixel: 0.15, side: 0.8, score: 4e-3, segmented: 5e-3 };
 
 #[test]
 fn what_a_picture_becomes_before_the_model_is_what_torchvision_makes() {
@@ -89,12 +99,12 @@ fn the_five_likeliest_classes_are_torchserve_s() {
     let cases = expected.cases("classify");
     for case in cases.iter().filter(|case| case["model"] != "classifier_tempered") {
         let answer = server.predict(case["model"].as_str().unwrap(), picture(case["picture"].as_str().unwrap()));
-        classes(&Case::of(case), &answer, &case["answer"]);
+        classes(&Case::of(case), &answer, case);
     }
     let scripted: Vec<&Value> = cases.iter().filter(|case| case["model"] == "classifier").collect();
     for four in scripted.chunks_exact(4) {
         for (case, answer) in four.iter().zip(together(&server, "classifier_batched", four)) {
-            classes(&Case::in_batch(case), &answer, &case["answer"]);
+            classes(&Case::in_batch(case), &answer, case);
         }
     }
 }
@@ -107,19 +117,23 @@ fn segments_are_torchserve_s() {
         let named = Case::of(case);
         let answer = server.predict("segmenter", picture(case["picture"].as_str().unwrap()));
         assert_eq!(answer.status, 200, "{}", answer.text());
+        let bounds = bounds(case);
         let pairs = flat(&answer.json());
         named.same("the number of values", &pairs.len(), &(2 * SIDE * SIDE));
         let (ours, probabilities): (Vec<f64>, Vec<f64>) = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip();
         let (shape, classes) = expected.tensor(&case["classes"]);
         named.same("the shape", &shape, &vec![SIDE, SIDE]);
         let other = ours.iter().zip(&classes).filter(|(a, b)| a != b).count();
-        named.near("the part of pixels with another class", other as f64 / classes.len() as f64, (0.0, SEGMENTED));
+        named.near(
+            "the part of pixels with another class",
+            other as f64 / classes.len() as f64,
+            (0.0, bounds.segmented),
+        );
         let stride = index(&case["stride"]);
         let (_, theirs) = expected.tensor(&case["probabilities"]);
         for (place, (got, wanted)) in sampled(&probabilities, SIDE, stride).into_iter().zip(theirs).enumerate() {
-            // One pixel of a JPEG weighs more here than in the mean that a classifier takes.
-            let slack = if named_jpeg(case) { 2e-2 } else { PROBABILITY };
-            named.near(&format!("probability {place} of those compared"), got, (wanted, slack * wanted));
+            let allowed = bounds.of_pixel * wanted;
+            named.near(&format!("probability {place} of those compared"), got, (wanted, allowed));
         }
     }
 }
@@ -140,12 +154,12 @@ fn boxes_are_torchserve_s_also_of_pictures_of_mixed_sizes_in_a_batch() {
     // The last one calls an operator that libtorch doesn't have, and its archive names no library of it.
     for case in cases("detector").chain(cases("detector_of_list")).chain(cases("detector_nms")) {
         let answer = server.predict(case["model"].as_str().unwrap(), picture(case["picture"].as_str().unwrap()));
-        boxes(&Case::of(case), &answer, &case["answer"]);
+        boxes(&Case::of(case), &answer, case);
     }
     let listed: Vec<&Value> = cases("detector_of_list").collect();
     for four in listed.chunks_exact(4) {
         for (case, answer) in four.iter().zip(together(&server, "detector_batched", four)) {
-            boxes(&Case::in_batch(case), &answer, &case["answer"]);
+            boxes(&Case::in_batch(case), &answer, case);
         }
     }
 }
@@ -167,12 +181,17 @@ fn explained(server: &Server, model: &str, name: &str) -> Answer {
     answer
 }
 
-fn named_jpeg(case: &Value) -> bool {
-    case["picture"].as_str().unwrap().ends_with(".jpg")
+/// What is allowed for a case.
+fn bounds(case: &Value) -> Allowed {
+    match case["picture"].as_str().unwrap().ends_with(".jpg") {
+        true => JPEG,
+        false => EXACT,
+    }
 }
 
 /// Compares labels, in their order, and probabilities.
 pub(super) fn classes(case: &Case, answer: &Answer, expected: &Value) {
+    let bounds = bounds(expected);
     if answer.status != 200 {
         case.wrong(&answer.text());
     }
@@ -180,22 +199,23 @@ pub(super) fn classes(case: &Case, answer: &Answer, expected: &Value) {
     let ours: Vec<(&String, f64)> =
         json.as_object().unwrap().iter().map(|(label, value)| (label, value.as_f64().unwrap())).collect();
     let labels: Vec<&str> = ours.iter().map(|(label, _)| label.as_str()).collect();
-    let theirs = expected.as_array().unwrap();
+    let theirs = expected["answer"].as_array().unwrap();
     case.same("the labels", &labels, &theirs.iter().map(|pair| pair[0].as_str().unwrap()).collect());
     for ((label, got), pair) in ours.iter().zip(theirs) {
         let wanted = pair[1].as_f64().unwrap();
-        case.near(&format!("the probability of {label}"), *got, (wanted, PROBABILITY * wanted));
+        case.near(&format!("the probability of {label}"), *got, (wanted, bounds.probability * wanted));
     }
 }
 
 /// Compares boxes, each with its likest; what scores alike may change places.
 fn boxes(case: &Case, answer: &Answer, expected: &Value) {
+    let bounds = bounds(expected);
     if answer.status != 200 {
         case.wrong(&answer.text());
     }
     let json = answer.json();
     let mut ours: Vec<&Value> = json.as_array().unwrap().iter().collect();
-    let theirs = expected.as_array().unwrap();
+    let theirs = expected["answer"].as_array().unwrap();
     case.same("the number of boxes", &ours.len(), &theirs.len());
     for (place, wanted) in theirs.iter().enumerate() {
         let (label, sides) = wanted.as_object().unwrap().iter().next().unwrap();
@@ -205,9 +225,9 @@ fn boxes(case: &Case, answer: &Answer, expected: &Value) {
         };
         let nearest = (0..ours.len()).min_by(|&a, &b| off(ours[a]).total_cmp(&off(ours[b]))).unwrap();
         let found = ours.remove(nearest);
-        case.near(&format!("box {place}, {label}, at its worst side"), off(found), (0.0, BOX));
+        case.near(&format!("box {place}, {label}, at its worst side"), off(found), (0.0, bounds.side));
         let (score, wanted) = (found["score"].as_f64().unwrap(), wanted["score"].as_f64().unwrap());
-        case.near(&format!("the score of box {place}"), score, (wanted, 5e-3));
+        case.near(&format!("the score of box {place}"), score, (wanted, bounds.score));
     }
     let scores: Vec<f64> = json.as_array().unwrap().iter().map(|found| found["score"].as_f64().unwrap()).collect();
     if !scores.is_sorted_by(|a, b| a >= b) {

@@ -1,6 +1,7 @@
 // An operator that libtorch doesn't have, in a library as users write them for their models: golden::temper.
 // make/models.py registers the same in Python, to make a model that calls it.
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <torch/library.h>
 
