@@ -179,7 +179,7 @@ impl Loader {
                 note: file.note,
             });
         });
-        let operators = entry.step(Step::Model, || self.operators(source))?;
+        let operators = self.operators(source)?;
         let weights = source.package.serialized_file()?;
         let model = weights.as_deref().map(|path| entry.step(Step::Model, || self.model(source, path))).transpose()?;
         let (model, model_record) = model.unzip();
