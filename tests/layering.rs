@@ -42,12 +42,23 @@ const HOMES: &[(&[&str], &[&str])] = &[
             "handler-sdk/src/lib.rs",
             "handler-sdk/src/abi/values.rs",
             "handler-sdk/src/tensor/",
+            "handler-sdk/src/network/architectures/",
         ],
     ),
     (&["libloading"], &["host/src/plugin/library.rs"]),
     (&["object"], &["host/src/plugin/note.rs"]),
     (&["notify"], &["host/src/reload/watcher.rs"]),
-    (&["zip", "tar", "flate2"], &["host/src/archive/", "host/src/model/state_dict/"]),
+    (
+        &["zip", "tar", "flate2"],
+        &[
+            "host/src/archive/",
+            "host/src/model/state_dict/",
+            "handler-sdk/src/torch_file/",
+            "handler-sdk/src/text/pickle/",
+        ],
+    ),
+    (&["tokenizers"], &["handler-sdk/src/text/tokenizer.rs"]),
+    (&["unicode_normalization"], &["handler-sdk/src/text/clean.rs"]),
     (&["ureq", "rustls_native_certs"], &["host/src/archive/fetch.rs", "host/src/archive/fetch_tests.rs"]),
     (&["pytorch_reader", "safetensors"], &["host/src/model/state_dict/"]),
     (&["libc"], &["host/src/plugin/"]),
@@ -64,6 +75,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["prometheus", "sysinfo"], &["host/src/metrics/"]),
     (&["nvml_wrapper"], &["host/src/metrics/gpu.rs"]),
     (&["clap"], &["host/src/cli/"]),
+    (&["image", "gif", "base64"], &["handler-sdk/src/vision/"]),
     (
         &["abi_stable"],
         &[

@@ -70,7 +70,11 @@
 //!
 //! * `tch`: tensors are `tch::Tensor`s, shared with the host without a copy, on any device; needs libtorch 2.11.0 to build.
 //!   Without it a handler builds in seconds, and may still call the host's models with plain tensors.
+//! * `architectures` (with `tch`): [`Network`] serves the state dicts of networks that are built in: torchvision's ResNets and DenseNets, and the MNIST example's.
+//! * `torch-file`: [`torch_file`](https://docs.rs/handler-sdk/latest/handler_sdk/torch_file/) reads and writes tensors as `torch.save` does; needs no libtorch.
 //! * `vision`: the module `vision`, from a picture in a request to the tensor that a network for pictures takes, as TorchServe's `VisionHandler` makes it; needs no libtorch.
+//! * `text`: handlers of texts, in the module [`text`].
+//! * `tokenizers`: the same with Hugging Face's `tokenizer.json`.
 #![deny(missing_docs)]
 
 pub mod attribution;
@@ -87,6 +91,8 @@ mod value;
 
 pub mod classes;
 pub mod testing;
+#[cfg(feature = "text")]
+pub mod text;
 #[cfg(feature = "torch-file")]
 pub mod torch_file;
 #[cfg(feature = "vision")]

@@ -32,6 +32,10 @@ pub struct Field<'a> {
     raw: &'a RawField<'a>,
 }
 
+/// How many fields' names a message shows, and how much of each.
+const SHOWN_NAMES: usize = 8;
+const SHOWN_LETTERS: usize = 40;
+
 // === impl Batch ===
 
 impl<'a> Batch<'a> {
@@ -107,7 +111,9 @@ impl<'a> Request<'a> {
     pub fn input(&self) -> Result<Field<'a>> {
         let data = self.field("data").filter(|field| !field.bytes().is_empty());
         data.or_else(|| self.field("body")).or_else(|| self.field("data")).ok_or_else(|| {
-            let names: Vec<&str> = self.fields().map(|field| field.name()).collect();
+            // What was no form, but sent as one, has become names as long as itself.
+            let names = self.fields().take(SHOWN_NAMES).map(|field| field.name().chars().take(SHOWN_LETTERS).collect());
+            let names: Vec<String> = names.collect();
             Error::bad_request(format!(
                 "the request has no field `data` and no `body`, only {names:?}: send the input as the body, or as a form field named `data`"
             ))

@@ -4,7 +4,6 @@
 mod architectures;
 
 use crate::Context;
-use crate::Error;
 use crate::ModelKind;
 use crate::Result;
 use crate::Tensor;
@@ -51,7 +50,7 @@ impl Network {
 
     #[cfg(not(feature = "architectures"))]
     fn over_weights(context: &Context) -> Result<Self> {
-        Err(Error::new(format!(
+        Err(crate::Error::new(format!(
             "the model {} is a state dict, and this library was built without networks for one: build it with the feature `architectures` of handler-sdk, or save the model as TorchScript",
             context.model_name()
         )))
@@ -62,7 +61,7 @@ impl Network {
         match &self.0 {
             Kind::Script => context.model()?.forward(inputs),
             #[cfg(feature = "architectures")]
-            Kind::Built(network) => Ok(Tensor::from(network.forward(&pictures(inputs)?)?).into()),
+            Kind::Built(network) => Ok(Tensor::from(network.forward(&architectures::pictures(inputs)?)?).into()),
         }
     }
 
@@ -71,19 +70,7 @@ impl Network {
         match &self.0 {
             Kind::Script => context.model()?.gradients(inputs, target),
             #[cfg(feature = "architectures")]
-            Kind::Built(network) => Ok(network.gradients(&pictures(inputs)?, target)?.into()),
+            Kind::Built(network) => Ok(network.gradients(&architectures::pictures(inputs)?, target)?.into()),
         }
-    }
-}
-
-/// The one input of the networks built in.
-#[cfg(feature = "architectures")]
-fn pictures(inputs: Vec<Value>) -> Result<tch::Tensor> {
-    match <[Value; 1]>::try_from(inputs) {
-        Ok([pictures]) => pictures.tensor()?.into_tch(),
-        Err(inputs) => Err(Error::new(format!(
-            "the networks that are built in take one input, a batch of pictures, and not {}",
-            inputs.len()
-        ))),
     }
 }

@@ -127,7 +127,7 @@ impl Machine<'_> {
                 self.stack.push(Value::Tuple(items));
             }
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.stack.push(Value::Tuple(items.into()));
             }
             b'}' => self.stack.push(Value::Dict),
@@ -135,7 +135,7 @@ impl Machine<'_> {
             // Items of a dict or a list, and the state of an object.
             b'a' | b'b' => drop(self.pop()?),
             b's' => drop((self.pop()?, self.pop()?)),
-            b'e' | b'u' => drop(self.to_mark()?),
+            b'e' | b'u' => drop(self.since_mark()?),
             b'Q' => {
                 let storage = storage(&self.pop()?)?;
                 self.stack.push(Value::Storage(Rc::new(storage)));
@@ -201,8 +201,8 @@ impl Machine<'_> {
         self.stack.pop().ok_or_else(damaged)
     }
 
-    /// What came since the last mark.
-    fn to_mark(&mut self) -> Result<Vec<Value>, String> {
+    /// Takes what came since the last mark.
+    fn since_mark(&mut self) -> Result<Vec<Value>, String> {
         let mark = self.stack.iter().rposition(|value| matches!(value, Value::Mark)).ok_or_else(damaged)?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();

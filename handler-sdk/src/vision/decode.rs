@@ -9,6 +9,7 @@ use image::ImageFormat;
 use image::ImageReader;
 use image::Limits;
 
+use super::gif;
 use super::picture::Picture;
 use super::picture::narrow;
 use crate::Context;
@@ -16,7 +17,7 @@ use crate::Context;
 /// As many pixels a picture may claim: a larger one is refused before it is decoded, for a few kilobytes can claim any size.
 ///
 /// It is the number at which PIL refuses, so that what TorchServe served is served.
-/// A worker decodes one picture at a time: at the limit one takes 0.5 GB in colour, 0.7 GB with transparency, and a progressive JPEG 1.6 GB while it is decoded.
+/// A worker decodes one picture at a time. By the sizes of the buffers, one at the limit takes about 0.5 GB in colour, 0.7 GB with transparency, 0.9 GB as a GIF with transparency, and a progressive JPEG 1.6 GB while it is decoded.
 /// The server's property `limit_max_image_pixels=false` lifts the limit, as it does in TorchServe.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
@@ -39,6 +40,17 @@ impl Limit {
             _ => Self::On,
         }
     }
+
+    /// Refuses a size before there is memory for it; `found` says what has it.
+    pub(super) fn check(self, found: &str, width: u32, height: u32) -> Result<(), String> {
+        if self == Self::On && u64::from(width) * u64::from(height) > MAX_PIXELS {
+            return Err(format!("{found}, and at most {MAX_PIXELS} are read"));
+        }
+        if width.min(height) == 0 {
+            return Err(format!("{found}, which shows nothing"));
+        }
+        Ok(())
+    }
 }
 
 /// The format that these bytes begin as.
@@ -48,6 +60,9 @@ pub(super) fn format(bytes: &[u8]) -> Option<ImageFormat> {
 
 /// Decodes, or says what was found.
 pub(super) fn decode(bytes: &[u8], format: ImageFormat, limit: Limit) -> Result<Picture, String> {
+    if format == ImageFormat::Gif {
+        return gif::decode(bytes, limit);
+    }
     let name = format!("{format:?}").to_uppercase();
     if !format.reading_enabled() {
         return Err(format!("is a {name}, which isn't read here"));
@@ -62,12 +77,7 @@ pub(super) fn decode(bytes: &[u8], format: ImageFormat, limit: Limit) -> Result<
     let decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     let size = format!("is a {name} of {width} x {height} pixels");
-    if limit == Limit::On && u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(format!("{size}, and at most {MAX_PIXELS} are read"));
-    }
-    if width.min(height) == 0 {
-        return Err(format!("{size}, which shows nothing"));
-    }
+    limit.check(&size, width, height)?;
     // What is missing of a JPEG, the decoder would fill up with grey.
     if format == ImageFormat::Jpeg && !has_end(bytes) {
         return Err(format!("begins as a {name}, but its end is missing"));
@@ -93,7 +103,7 @@ pub(super) fn decode(bytes: &[u8], format: ImageFormat, limit: Limit) -> Result<
 }
 
 /// Zeroed memory, or nothing: a picture that claims too much must not end the process.
-fn room(bytes: u64) -> Option<Vec<u8>> {
+pub(super) fn room(bytes: u64) -> Option<Vec<u8>> {
     let count = usize::try_from(bytes).ok()?;
     let mut room = Vec::new();
     room.try_reserve_exact(count).ok()?;
@@ -123,4 +133,4 @@ fn has_end(jpeg: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

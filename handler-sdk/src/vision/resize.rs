@@ -219,3 +219,6 @@ impl Taps {
             .map(|(&(first, count), weights)| (first, &weights[..count]))
     }
 }
+
+#[cfg(test)]
+mod tests;

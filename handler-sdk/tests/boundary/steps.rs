@@ -50,6 +50,7 @@ fn no_readable_request_means_no_call_of_the_model() {
         (Sent::json(&json!([[1], [1, 2]])), "unequal lengths"),
         (Sent::default().field("picture", "x"), "only [\"picture\"]"),
         (Sent::default(), "only []"),
+        (Sent::default().field("x".repeat(1000), ""), &format!("only [\"{}\"]: send", "x".repeat(40))),
     ] {
         let error = handler.predict(request).unwrap_err();
         assert_eq!(error.status(), 400);

@@ -12,7 +12,7 @@ use crate::Result;
 pub(super) struct DenseNet {
     conv0: Convolution,
     norm0: BatchNorm,
-    blocks: [Block; 4],
+    blocks: Vec<Block>,
     norm5: BatchNorm,
     classifier: Linear,
 }
@@ -79,7 +79,7 @@ impl DenseNet {
             };
             Ok(Block { layers, transition })
         };
-        let blocks = [block(1)?, block(2)?, block(3)?, block(4)?];
+        let blocks = vec![block(1)?, block(2)?, block(3)?, block(4)?];
         let norm5 = parts.batch_norm("features.norm5", channels)?;
         Ok(Self { conv0, norm0, blocks, norm5, classifier: parts.classifier("classifier", channels)? })
     }

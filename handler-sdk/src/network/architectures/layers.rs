@@ -78,7 +78,7 @@ impl<'a> Parts<'a> {
         self.tensors.keys().filter_map(|name| number(name)).max().map_or(0, |last| last.saturating_add(1))
     }
 
-    /// The shape of a part from which a network learns how wide it is; it has `dimensions` of them.
+    /// The shape of a part from which a network learns how wide it is; it has `N` dimensions.
     pub(super) fn shape<const N: usize>(&self, name: &str) -> Result<[i64; N]> {
         let shape = self.get(name)?.shape();
         shape.as_slice().try_into().map_err(|_| {

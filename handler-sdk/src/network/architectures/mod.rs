@@ -12,6 +12,7 @@ mod tests;
 
 use crate::Error;
 use crate::Result;
+use crate::Value;
 use crate::Weights;
 
 use densenet::DenseNet;
@@ -48,6 +49,17 @@ const REMEDY: &str = "save the model as TorchScript, which brings its own code";
 
 /// How many names a message shows.
 const SHOWN: usize = 8;
+
+/// The one input of all these networks, out of a model's.
+pub(crate) fn pictures(inputs: Vec<Value>) -> Result<tch::Tensor> {
+    match <[Value; 1]>::try_from(inputs) {
+        Ok([pictures]) => pictures.tensor()?.into_tch(),
+        Err(inputs) => Err(Error::new(format!(
+            "the networks that are built in take one input, a batch of pictures, and not {}",
+            inputs.len()
+        ))),
+    }
+}
 
 // === impl Architecture ===
 

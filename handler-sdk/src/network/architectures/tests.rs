@@ -11,7 +11,8 @@ use crate::testing::Request as Sent;
 use crate::testing::Running;
 
 type Shapes = BTreeMap<String, Vec<i64>>;
-type Change = fn(&mut Shapes);
+/// Whose weights, what is wrong with them, and what the refusal says.
+type Case<'a> = (fn() -> Shapes, fn(&mut Shapes), &'a [&'a str]);
 
 const CLASSES: i64 = 5;
 
@@ -173,17 +174,19 @@ fn refusal(shapes: &Shapes) -> String {
     error.log_text().to_owned()
 }
 
-fn pictures() -> Tensor {
-    numbers("pictures", &[2, 3, 64, 64], -2.0, 2.0).into()
+/// `n`, channels, height and width.
+const PICTURES: [i64; 4] = [2, 3, 64, 64];
+
+fn pictures(shape: &[i64]) -> Tensor {
+    numbers("pictures", shape, -2.0, 2.0).into()
 }
 
 fn sent(tensor: &Tensor) -> Sent {
     Sent::json(&tensor.to_json().unwrap())
 }
 
-fn scores(running: &mut Running) -> tch::Tensor {
-    let answer = running.predict(sent(&pictures())).unwrap();
-    read(&answer.body)
+fn scores(running: &mut Running, pictures: &Tensor) -> tch::Tensor {
+    read(&running.predict(sent(pictures)).unwrap().body)
 }
 
 fn read(json: &[u8]) -> tch::Tensor {
@@ -206,33 +209,39 @@ fn golden(network: &str) -> Golden {
 }
 
 #[track_caller]
-fn assert_golden(network: &str, shapes: &Shapes) {
+fn assert_golden(network: &str, shapes: &Shapes, pictures_of: &[i64]) {
     let golden = golden(network);
     assert_eq!(shapes.len(), golden.tensors);
     let mut running = start(shapes, str::to_owned);
-    assert_equal(&scores(&mut running), &golden.scores);
-    let gradients = read(&running.explain(sent(&pictures())).unwrap().body);
-    let directions = numbers("directions", &[2, 3, 64, 64], -1.0, 1.0);
+    let pictures = pictures(pictures_of);
+    assert_equal(&scores(&mut running, &pictures), &golden.scores);
+    let gradients = read(&running.explain(sent(&pictures)).unwrap().body);
+    let directions = numbers("directions", pictures_of, -1.0, 1.0);
     assert_equal(&(gradients * directions).sum_dim_intlist([2, 3].as_slice(), false, None), &golden.gradients);
 }
 
 #[test]
+fn the_mnist_network_computes_what_pytorch_computes() {
+    assert_golden("mnist", &mnist(), &[2, 1, 28, 28]);
+}
+
+#[test]
 fn resnets_compute_what_torchvision_computes() {
-    assert_golden("resnet18", &resnet([2, 2, 2, 2], None));
-    assert_golden("resnet34", &resnet([3, 4, 6, 3], None));
-    assert_golden("resnet50", &resnet([3, 4, 6, 3], Some((64, 1))));
+    assert_golden("resnet18", &resnet([2, 2, 2, 2], None), &PICTURES);
+    assert_golden("resnet34", &resnet([3, 4, 6, 3], None), &PICTURES);
+    assert_golden("resnet50", &resnet([3, 4, 6, 3], Some((64, 1))), &PICTURES);
 }
 
 #[test]
 fn wide_resnets_and_those_with_groups_compute_what_torchvision_computes() {
-    assert_golden("resnext50_32x4d", &resnet([3, 4, 6, 3], Some((128, 32))));
-    assert_golden("wide_resnet50_2", &resnet([3, 4, 6, 3], Some((128, 1))));
+    assert_golden("resnext50_32x4d", &resnet([3, 4, 6, 3], Some((128, 32))), &PICTURES);
+    assert_golden("wide_resnet50_2", &resnet([3, 4, 6, 3], Some((128, 1))), &PICTURES);
 }
 
 #[test]
 fn densenets_compute_what_torchvision_computes() {
-    assert_golden("densenet121", &densenet([6, 12, 24, 16], 32));
-    assert_golden("densenet161", &densenet([6, 12, 36, 24], 48));
+    assert_golden("densenet121", &densenet([6, 12, 24, 16], 32), &PICTURES);
+    assert_golden("densenet161", &densenet([6, 12, 36, 24], 48), &PICTURES);
 }
 
 #[test]
@@ -249,7 +258,7 @@ fn names_of_old_checkpoints_and_of_data_parallel_are_understood() {
     assert_eq!(old("features.denseblock1.denselayer1.norm1.bias"), "features.denseblock1.denselayer1.norm.1.bias");
     let shapes = densenet([6, 12, 24, 16], 32);
     let mut running = start(&shapes, |name| format!("module.{}", old(name)));
-    assert_equal(&scores(&mut running), &golden.scores);
+    assert_equal(&scores(&mut running, &pictures(&PICTURES)), &golden.scores);
 }
 
 #[test]
@@ -259,7 +268,7 @@ fn half_precision_weights_compute_in_half_precision() {
         let half = weight(name, shape).to_kind(tch::Kind::Half);
         (name.clone(), Tensor::from(half))
     });
-    let found = scores(&mut Host::new().weights(halves).start::<Scores>().unwrap());
+    let found = scores(&mut Host::new().weights(halves).start::<Scores>().unwrap(), &pictures(&PICTURES));
     let wanted = tch::Tensor::from_slice(&golden("resnet18").scores).view([2, CLASSES]);
     assert_eq!(found.argmax(1, false), wanted.argmax(1, false));
     assert!(found.allclose(&wanted, 0.05, 0.05, false), "{found} for {wanted}");
@@ -287,19 +296,19 @@ fn pictures_of_another_shape_are_the_clients_fault() {
 #[test]
 fn a_target_that_is_no_class_is_the_clients_fault() {
     let mut network = start(&resnet([2, 2, 2, 2], None), str::to_owned);
-    let error = network.explain(sent(&pictures()).field("target", "5")).unwrap_err();
+    let error = network.explain(sent(&pictures(&PICTURES)).field("target", "5")).unwrap_err();
     assert_eq!(
         (error.status(), error.client_text()),
         (400, "the target 5 is no class of the model: it has 5, numbered from 0 to 4")
     );
-    assert!(network.explain(sent(&pictures()).field("target", "4")).is_ok());
+    assert!(network.explain(sent(&pictures(&PICTURES)).field("target", "4")).is_ok());
 }
 
 #[test]
 fn weights_that_do_not_fit_are_refused_by_name() {
     let resnet18: fn() -> Shapes = || resnet([2, 2, 2, 2], None);
     let densenet121: fn() -> Shapes = || densenet([6, 12, 24, 16], 32);
-    let cases: [(fn() -> Shapes, Change, &[&str]); 9] = [
+    let cases: [Case<'_>; 9] = [
         (mnist, |shapes| drop(shapes.remove("fc1.bias")), &["MNIST", "have no \"fc1.bias\""]),
         (
             mnist,
