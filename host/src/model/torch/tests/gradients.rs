@@ -15,7 +15,7 @@ fn gradients(model: &dyn Model, layer: &str, inputs: &[RawEvent<'_>], target: u6
         method: "forward".into(),
         layer: layer.into(),
         target,
-        inputs: abi_stable::std_types::RSlice::from_slice(inputs),
+        inputs: inputs.into(),
     };
     steps(|emit| model.gradients(&asked, RawDoor::PLAIN, emit))
 }
