@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use super::repository;
 
 /// The members of this workspace whose feature `tch` is on by default.
-const WITH_TORCH: [&str; 2] = ["image-classifier", "mnist-digit-classifier"];
+const WITH_TORCH: [&str; 3] = ["densenet-handler", "image-classifier", "mnist-digit-classifier"];
 
 /// A member of this workspace, as `echo`: built with the host's profile into the host's target folder.
 pub(crate) fn first_party(package: &str) -> PathBuf {

@@ -19,6 +19,7 @@ mod checks;
 mod demo;
 mod golden;
 mod http;
+mod plugins;
 mod process;
 mod progress;
 mod server;
@@ -57,6 +58,12 @@ enum Command {
     /// With a libtorch of your own, set LIBTORCH to its folder: then nothing is downloaded and
     /// only its version is checked.
     Setup,
+
+    /// Build the server and all plugins (release), to serve archives that were made for TorchServe.
+    ///
+    /// Runs setup, and builds each package in a call of its own, so that no plugin gets features
+    /// that only another one asked for. What was built lies in target/release.
+    Plugins,
 
     /// Build, serve two MNIST models and look at ten digits.
     ///
@@ -146,6 +153,7 @@ fn dispatch(command: Command) -> Result<()> {
             println!("Next: `cargo xtask demo` serves a model, `cargo build` builds the server.");
             Ok(())
         }
+        Command::Plugins => plugins::run(),
         Command::Demo(DemoArgs { keep }) => demo::run(if keep { Afterwards::Keep } else { Afterwards::Stop }),
         Command::Bench { subject } => bench::run(&subject),
         Command::Golden(golden) => golden::run(&golden),

@@ -65,7 +65,7 @@ impl VisionHandler {
     pub fn warm_up(&self, inputs: Vec<Value>, context: &Context) -> Option<Value> {
         let warn = |error| {
             let message = format!(
-                "the model fails on a black picture of {SIDE} x {SIDE} pixels after the transforms; it will fail on requests with pictures, too: {error}"
+                "the model fails on a black picture of {SIDE} x {SIDE} pixels after the transforms, and requests with pictures are likely to fail, too: {error}"
             );
             context.log(Level::Warn, message);
         };

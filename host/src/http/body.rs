@@ -63,7 +63,11 @@ pub(super) async fn fields_of(headers: &HeaderMap, body: Bytes) -> Result<Vec<Fi
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         "multipart/form-data" => multipart(content_type, body).await.map_err(BadBody::Other),
-        "application/x-www-form-urlencoded" => form(&body).map_err(BadBody::Other),
+        "application/x-www-form-urlencoded" if is_form(&body) => form(&body).map_err(BadBody::Other),
+        // Python's urllib and curl's --data-binary call everything a form, pictures too.
+        "application/x-www-form-urlencoded" => {
+            Ok(vec![Field { name: BODY.to_owned(), content_type: OCTETS.to_owned(), bytes: body }])
+        }
         _ => Ok(vec![Field { name: BODY.to_owned(), content_type: kind, bytes: body }]),
     }
 }
@@ -133,6 +137,11 @@ async fn multipart(content_type: &str, body: Bytes) -> Result<Vec<Field>, ApiErr
         put(&mut fields, Field { name, content_type, bytes });
     }
     Ok(fields)
+}
+
+/// Whether a body can be a form at all: in one, other bytes than printable ASCII and line ends are escaped.
+fn is_form(body: &[u8]) -> bool {
+    body.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n'))
 }
 
 fn form(body: &[u8]) -> Result<Vec<Field>, ApiError> {
@@ -208,6 +217,7 @@ mod tests {
             ("text/plain", "", vec![row("body", "text/plain", "")]),
             ("application/x-www-form-urlencoded", "a=1&b=%20x&a=2", vec![row("b", "", " x"), row("a", "", "2")]),
             ("application/x-www-form-urlencoded", "{\"a\": \"100%\"}", vec![row("{\"a\": \"100%\"}", "", "")]),
+            ("application/x-www-form-urlencoded", "\u{89}PNG\0a=1&b", vec![row("body", OCTETS, "\u{89}PNG\0a=1&b")]),
             ("multipart/form-data; boundary=x", FILE, vec![row("f", "application/octet-stream", "bytes")]),
             ("multipart/form-data; boundary=x", PARTS, vec![row("k", "", "v"), row("data", "", "second")]),
         ] {

@@ -179,7 +179,7 @@ impl Loader {
                 note: file.note,
             });
         });
-        let operators = entry.step(Step::Model, || self.operators(source))?;
+        let operators = self.operators(source)?;
         let weights = source.package.serialized_file()?;
         let model = weights.as_deref().map(|path| entry.step(Step::Model, || self.model(source, path))).transpose()?;
         let (model, model_record) = model.unzip();
@@ -215,6 +215,7 @@ impl Loader {
             response_timeout: settings.response_timeout,
             max_response_size: self.max_response_size,
             tally: tally.clone(),
+            profiler: endpoint.profiler(),
         };
         let code = GenerationCode { build, library, unload: self.unload };
         let staffing = Staffing { scale: endpoint.scale(source), autoscale: self.autoscale };

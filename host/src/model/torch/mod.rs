@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // The shim is one of the three homes of unsafe code.
 
+mod profile;
 mod shim;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use super::Schema;
 use super::state_dict;
 use super::state_dict::Contents;
 use super::state_dict::NamedTensor;
+pub(crate) use profile::Recording;
 pub(crate) use shim::InferenceMode;
 use shim::Input;
 use shim::RawModel;
