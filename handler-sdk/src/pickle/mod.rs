@@ -9,6 +9,8 @@
 mod read;
 mod records;
 
+// Only a tensor's reader tells one fault from another.
+#[cfg(any(test, feature = "torch-file"))]
 pub(crate) use read::Fault;
 pub(crate) use read::Limits;
 pub(crate) use read::read;
