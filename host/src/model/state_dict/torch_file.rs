@@ -2,7 +2,8 @@
 //!
 //! The crate `pytorch-reader` reads both: it bounds nesting, copies and lengths, and leaves each tensor in the
 //! file until it is asked for. What it leaves open is closed here before it sees the file: how far a compressed
-//! or expanded file may grow, and formats that nobody needs. `zip` has its second home here, to look before that.
+//! or expanded file may grow, formats that nobody needs, and zips that it would misread. `zip` has its second home
+//! here, to look before that.
 
 mod misread;
 mod root_class;
@@ -50,6 +51,7 @@ fn memory_limit(file_length: u64) -> u64 {
 
 pub(super) fn read_zip(path: &Path, file: &File) -> Result<Contents, StateDictError> {
     let file_length = file.metadata()?.len();
+    // Said to begin where the file begins, as it does to libtorch: see `misread` for what looking for it leads to.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let archive = ZipArchive::with_config(config, BufReader::new(file));
     let mut archive = archive.map_err(|error| StateDictError::damaged(&error))?;

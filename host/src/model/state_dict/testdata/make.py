@@ -120,7 +120,8 @@ torch.save({"w": torch.zeros(2, dtype=torch.complex64)}, "complex.pt")
 torch.save({"ids": torch.zeros(2, dtype=torch.uint16)}, "u16.pt")
 safetensors.torch.save_file({"ids": torch.zeros(2, dtype=torch.uint16)}, "u16.safetensors")
 torch.jit.script(torch.nn.Linear(1, 1)).save("torchscript.pt")
-torch.jit.script(torch.nn.Linear(1, 1)).save("torchscript_long_name.pt")
+# As above, with another first entry.
+torch.jit.script(torch.nn.Linear(1, 1)).save("torchscript_in_23_chars.pt")
 with tarfile.open("tar.pt", "w", format=tarfile.USTAR_FORMAT) as tar:
     tar.addfile(tarfile.TarInfo("sys_info"))
 with open("tar.pt", "r+b") as file:
