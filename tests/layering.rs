@@ -53,8 +53,9 @@ const HOMES: &[(&[&str], &[&str])] = &[
         &[
             "host/src/archive/",
             "host/src/model/state_dict/",
-            "handler-sdk/src/torch_file/",
-            "handler-sdk/src/text/pickle/",
+            "handler-sdk/src/pickle/",
+            "handler-sdk/src/torch_file/write.rs",
+            "handler-sdk/src/torch_file/tests.rs",
         ],
     ),
     (&["tokenizers"], &["handler-sdk/src/text/tokenizer.rs"]),

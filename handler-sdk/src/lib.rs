@@ -85,6 +85,10 @@ mod handler;
 mod model;
 mod network;
 mod pass_on;
+// Vocabularies need some of it, tensors some other.
+#[cfg(any(feature = "text", feature = "torch-file"))]
+#[cfg_attr(not(all(feature = "text", feature = "torch-file")), allow(dead_code))]
+mod pickle;
 mod request;
 mod response;
 mod tensor;
