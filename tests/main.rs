@@ -23,6 +23,7 @@ mod contract;
 mod crowd;
 mod dev;
 mod faults;
+mod golden;
 mod inference;
 mod launcher;
 mod layering;

@@ -17,6 +17,7 @@ mod archive;
 mod bench;
 mod checks;
 mod demo;
+mod golden;
 mod http;
 mod plugins;
 mod process;
@@ -29,6 +30,7 @@ mod workspace;
 use bench::Subject;
 use checks::{Depth, Torch};
 use demo::Afterwards;
+use golden::Golden;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -79,6 +81,15 @@ enum Command {
         #[command(subcommand)]
         subject: Subject,
     },
+
+    /// Make the numbers anew that the default handlers are compared with.
+    ///
+    /// TorchServe's own handlers run on small pictures, texts and tiny models, all made by tests/golden/make out of
+    /// formulas and seeds; what they answer goes to tests/golden, whose README tells more.
+    /// Python is needed for this command only: the tests compare with what is committed.
+    ///
+    /// The first call installs torch 2.11.0, torchvision 0.26.0, captum 0.9.0 and torchserve 0.12.0 below target/golden.
+    Golden(Golden),
 
     /// Run all tests, with libtorch and without.
     ///
@@ -145,6 +156,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Plugins => plugins::run(),
         Command::Demo(DemoArgs { keep }) => demo::run(if keep { Afterwards::Keep } else { Afterwards::Stop }),
         Command::Bench { subject } => bench::run(&subject),
+        Command::Golden(golden) => golden::run(&golden),
         Command::Test(TestArgs { no_torch, arguments }) => {
             let torch = if no_torch { Torch::Without } else { Torch::With };
             checks::test(torch, &arguments)
