@@ -5,7 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// The files of the shim.
-const SHIM: [&str; 4] = ["shim.h", "shim.cpp", "gradients.cpp", "operators.cpp"];
+const SHIM: [&str; 5] = ["shim.h", "shim.cpp", "gradients.cpp", "operators.cpp", "profile.cpp"];
 
 fn main() {
     for file in SHIM {
@@ -33,6 +33,8 @@ fn main() {
         .warnings(false)
         .std("c++17")
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        // As libtorch itself is built: without it, classes of its headers have members that its own code doesn't know.
+        .define("NDEBUG", None)
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .files(SHIM.iter().filter(|file| file.ends_with(".cpp")).map(|file| format!("src/model/torch/{file}")))

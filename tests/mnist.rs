@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::profile::Chrome;
 use crate::support::Archive;
 use crate::support::Sent;
 use crate::support::Server;
@@ -106,4 +107,34 @@ fn a_file_that_is_no_model_is_refused_and_the_others_are_served() {
     }
     says(&server.failure("bare"), &["holds no model", "--serialized-file"]);
     server.still_serves();
+}
+
+#[test]
+fn a_profile_tells_libtorch_s_operators_with_their_shapes() {
+    let Some(server) = server() else { return };
+    let png = picture(3);
+    for model in ["script", "dict"] {
+        // The interpreter looks at what it runs the first times.
+        (0..3).for_each(|_| assert_eq!(server.predict(model, &png).ok(), "3"));
+        let trace = Chrome::of(&server.management(&format!("/models/{model}/profile"), &Sent::body(&png)));
+        assert_eq!(trace.other()["answer"]["status"], 200);
+        let operators = trace.of_category("cpu_op");
+        let convolutions: Vec<_> = operators.iter().filter(|one| one["name"] == "aten::_convolution").collect();
+        assert_eq!(convolutions.len(), 2, "{model}: {trace:?}");
+        let first = convolutions[0];
+        assert_eq!(first["args"]["Input Dims"][0], serde_json::json!([1, 1, 28, 28]), "{model}: {first}");
+        assert_eq!(first["args"]["Input Dims"][1], serde_json::json!([32, 1, 3, 3]), "{model}: {first}");
+        assert_eq!(first["args"]["Input type"][0], "float32", "{model}: {first}");
+        // The host calls TorchScript; a network over its tensors is computed in the plugin, with the same libtorch.
+        let stages = trace.of_category("stage");
+        let inference = stages.iter().find(|stage| stage["name"] == "inference").unwrap();
+        assert!(convolutions.iter().all(|one| Chrome::is_within(one, inference)), "{model}: {trace:?}");
+        if model == "script" {
+            let forward = trace.of_category("model")[0];
+            assert_eq!(forward["name"], "forward");
+            assert!(convolutions.iter().all(|one| Chrome::is_within(one, forward)), "{trace:?}");
+        }
+    }
+    let table = server.management("/models/script/profile?format=table", &Sent::body(&png)).ok();
+    says(&table, &["Operator", "Input shapes", "[[1, 1, 28, 28], [32, 1, 3, 3], ", "forward"]);
 }

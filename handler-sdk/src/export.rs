@@ -92,6 +92,7 @@ pub mod private {
     pub use abi_stable::library::__call_root_module_loader as call_root_module_loader;
     pub use abi_stable::library::LibHeader;
     pub use abi_stable::library::RootModuleResult;
+    pub use serde_json::Value as Json;
 
     /// A row of the library's table.
     pub const fn export<H: Handler>(names: (&'static str, &'static str)) -> RawExport {

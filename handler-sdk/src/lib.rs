@@ -84,6 +84,7 @@ mod export;
 mod handler;
 mod model;
 mod network;
+mod pass_on;
 mod request;
 mod response;
 mod tensor;

@@ -48,7 +48,7 @@ pub(super) const INFERENCE: [&str; 45] = [
     "POST /wfpredict/{workflow_name}/{rest}",
 ];
 
-pub(super) const MANAGEMENT: [&str; 24] = [
+pub(super) const MANAGEMENT: [&str; 28] = [
     "OPTIONS /",
     "GET /api-description",
     "GET /models",
@@ -60,6 +60,8 @@ pub(super) const MANAGEMENT: [&str; 24] = [
     "POST /models/{model_name}/reload",
     "POST /models/{model_name}/rollback",
     "GET /models/{model_name}/generations",
+    "GET /models/{model_name}/profile",
+    "POST /models/{model_name}/profile",
     "GET /models/{model_name}/{model_version}",
     "PUT /models/{model_name}/{model_version}",
     "DELETE /models/{model_name}/{model_version}",
@@ -67,6 +69,8 @@ pub(super) const MANAGEMENT: [&str; 24] = [
     "POST /models/{model_name}/{model_version}/reload",
     "POST /models/{model_name}/{model_version}/rollback",
     "GET /models/{model_name}/{model_version}/generations",
+    "GET /models/{model_name}/{model_version}/profile",
+    "POST /models/{model_name}/{model_version}/profile",
     "PUT /models/{model_name}/{model_version}/set-default",
     "GET /v1/models/{model_name}",
     "GET /workflows",

@@ -36,6 +36,7 @@ pub(crate) struct Setup {
     folder: TempDir,
     properties: String,
     models: String,
+    variables: Vec<(String, String)>,
 }
 
 /// A running server; killed when dropped.
@@ -70,7 +71,7 @@ impl Setup {
             "disable_token_authorization=true",
             "",
         ];
-        Self { folder, properties: properties.join("\n"), models: "all".to_owned() }
+        Self { folder, properties: properties.join("\n"), models: "all".to_owned(), variables: Vec::new() }
     }
 
     /// With the model `echo`, which shows whether the server serves.
@@ -92,6 +93,12 @@ impl Setup {
     /// A line of `config.properties`; the last one counts.
     pub(crate) fn property(mut self, key: &str, value: &str) -> Self {
         writeln!(self.properties, "{key}={value}").unwrap();
+        self
+    }
+
+    /// A variable of the server's environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -194,11 +201,13 @@ impl Setup {
         fs::write(folder.join("config.properties"), &self.properties).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TS_") || name == "SCONCE_LOG" || name == "METRICS_LOCATION" {
+            let others = ["SCONCE_LOG", "METRICS_LOCATION", "ENABLE_TORCH_PROFILER"];
+            if name.to_string_lossy().starts_with("TS_") || others.iter().any(|other| name == *other) {
                 command.env_remove(name);
             }
         }
         command
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.current_dir())
             .arg("serve")
             .arg("--ts-config")

@@ -17,7 +17,9 @@ mod archive;
 mod bench;
 mod checks;
 mod demo;
+mod golden;
 mod http;
+mod plugins;
 mod process;
 mod progress;
 mod server;
@@ -28,6 +30,7 @@ mod workspace;
 use bench::Subject;
 use checks::{Depth, Torch};
 use demo::Afterwards;
+use golden::Golden;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -56,6 +59,12 @@ enum Command {
     /// only its version is checked.
     Setup,
 
+    /// Build the server and all plugins (release), to serve archives that were made for TorchServe.
+    ///
+    /// Runs setup, and builds each package in a call of its own, so that no plugin gets features
+    /// that only another one asked for. What was built lies in target/release.
+    Plugins,
+
     /// Build, serve two MNIST models and look at ten digits.
     ///
     /// Runs setup, builds the server, two plugins and the trainer (release), exports the model,
@@ -72,6 +81,15 @@ enum Command {
         #[command(subcommand)]
         subject: Subject,
     },
+
+    /// Make the numbers anew that the default handlers are compared with.
+    ///
+    /// TorchServe's own handlers run on small pictures, texts and tiny models, all made by tests/golden/make out of
+    /// formulas and seeds; what they answer goes to tests/golden, whose README tells more.
+    /// Python is needed for this command only: the tests compare with what is committed.
+    ///
+    /// The first call installs torch 2.11.0, torchvision 0.26.0, captum 0.9.0 and torchserve 0.12.0 below target/golden.
+    Golden(Golden),
 
     /// Run all tests, with libtorch and without.
     ///
@@ -135,8 +153,10 @@ fn dispatch(command: Command) -> Result<()> {
             println!("Next: `cargo xtask demo` serves a model, `cargo build` builds the server.");
             Ok(())
         }
+        Command::Plugins => plugins::run(),
         Command::Demo(DemoArgs { keep }) => demo::run(if keep { Afterwards::Keep } else { Afterwards::Stop }),
         Command::Bench { subject } => bench::run(&subject),
+        Command::Golden(golden) => golden::run(&golden),
         Command::Test(TestArgs { no_torch, arguments }) => {
             let torch = if no_torch { Torch::Without } else { Torch::With };
             checks::test(torch, &arguments)

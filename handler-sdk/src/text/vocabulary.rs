@@ -54,7 +54,7 @@ const UNKNOWN: &str = "<unk>";
 impl Vocabulary {
     /// Reads what `torch.save` has written of a vocabulary; no code in the file is run.
     ///
-    /// It may be a dict from tokens to indices (`dict`, `OrderedDict`, `defaultdict`), torchtext's `Vocab` of any version, an object with one of the attributes `stoi`, `word2idx`, `word_to_idx`, `token2idx` and `token_to_idx`, or a list of tokens in the order of their indices.
+    /// It may be a dict from tokens to indices (`dict`, `OrderedDict`, `defaultdict`, `Counter`), torchtext's `Vocab` of any version, an object with one of the attributes `stoi`, `word2idx`, `word_to_idx`, `token2idx` and `token_to_idx`, or a list of tokens in the order of their indices.
     /// Workers that read the same file share its memory.
     ///
     /// An error names the file and says what it holds instead.

@@ -66,6 +66,8 @@ use crate::vision::VisionHandler;
 pub struct ImageClassifier {
     vision: VisionHandler,
     classes: Classes,
+    /// How many the model has, where that is known.
+    count: Option<usize>,
     topk: usize,
 }
 
@@ -77,13 +79,20 @@ const TOP_K: usize = 5;
 impl ImageClassifier {
     /// Pictures pass these transforms on their way to the model.
     pub fn new(transforms: Compose) -> Self {
-        Self { vision: VisionHandler::new(transforms), classes: Classes::default(), topk: TOP_K }
+        Self { vision: VisionHandler::new(transforms), classes: Classes::default(), count: None, topk: TOP_K }
     }
 
     /// Says what shape the model takes: see [`VisionHandler::with_shape`].
     #[must_use]
     pub fn with_shape(mut self, shape: &[i64]) -> Self {
         self.vision = self.vision.with_shape(shape);
+        self
+    }
+
+    /// Says how many classes the model has: one that gives another number of scores is refused.
+    #[must_use]
+    pub fn with_classes(mut self, count: usize) -> Self {
+        self.count = Some(count);
         self
     }
 
@@ -97,6 +106,23 @@ impl ImageClassifier {
     /// What opens the pictures and calls the model.
     pub fn vision(&self) -> &VisionHandler {
         &self.vision
+    }
+}
+
+impl ImageClassifier {
+    fn check(&self, scores: &Value) -> Result<()> {
+        let scores = scores.as_tensor()?;
+        classes::check_shape(scores)?;
+        match self.count {
+            // It has one dimension, as was checked.
+            Some(count) if scores.shape().first().and_then(|&found| usize::try_from(found).ok()) != Some(count) => {
+                Err(Error::new(format!(
+                    "the model gave shape {:?} for a picture, and not {count} scores, one a class",
+                    scores.shape()
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -122,7 +148,7 @@ impl Handler for ImageClassifier {
     fn self_test(&self, context: &Context) -> Result<()> {
         let blank = Value::batch(vec![self.vision.blank()?.into()])?;
         match self.vision.warm_up(blank, context) {
-            Some(output) => output.split(1)?.into_iter().try_for_each(|scores| classes::check_shape(&scores.tensor()?)),
+            Some(output) => output.split(1)?.iter().try_for_each(|scores| self.check(scores)),
             None => Ok(()),
         }
     }
@@ -132,7 +158,9 @@ impl Handler for ImageClassifier {
     }
 
     fn inference(&self, inputs: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
-        self.vision.inference(inputs, context)
+        let outputs = self.vision.inference(inputs, context)?;
+        outputs.iter().try_for_each(|scores| self.check(scores))?;
+        Ok(outputs)
     }
 
     fn postprocess(&self, output: Value, _: &Request, _: &Context) -> Result<Response> {

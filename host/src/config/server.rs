@@ -1,5 +1,6 @@
 //! The configuration of a server, put together from its three sources.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,7 +61,13 @@ pub struct ServerConfig {
     pub swap: SwapConfig,
     pub autoscale: AutoscaleConfig,
     pub metrics: MetricsConfig,
+    /// The folder where every batch's trace goes; `None`: none is made but those that are asked for.
+    pub traces: Option<PathBuf>,
 }
+
+/// TorchServe's variable, whose value doesn't matter, and its folder.
+const TRACES_VARIABLE: &str = "ENABLE_TORCH_PROFILER";
+const TRACES: &str = "pytorch_profiler";
 
 /// Seconds, as in TorchServe.
 const DEFAULT_TIMEOUT: u64 = 120;
@@ -94,6 +101,7 @@ impl Default for ServerConfig {
             swap: SwapConfig::default(),
             autoscale: AutoscaleConfig::default(),
             metrics: MetricsConfig::default(),
+            traces: None,
         }
     }
 }
@@ -111,7 +119,7 @@ impl ServerConfig {
         let Gathered { file, settings, mut warnings } = sources.gather()?;
         let config = Self::from_settings(&settings, &mut warnings)?;
         let metrics = config.metrics.clone().located(&sources.environment);
-        let mut config = Self { file, metrics, ..config };
+        let mut config = Self { file, metrics, traces: traces(&sources.environment), ..config };
         if config.plugins_path.is_empty() {
             config.plugins_path.extend(sources.own_plugins());
         }
@@ -159,8 +167,16 @@ impl ServerConfig {
             swap: SwapConfig::from_settings(settings)?,
             autoscale: AutoscaleConfig::from_settings(settings)?,
             metrics: MetricsConfig::from_settings(settings)?,
+            traces: None,
         })
     }
+}
+
+/// Where the environment wants every batch traced, as it counts in TorchServe whatever the file says.
+fn traces(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let filled = |name| environment.get(name).filter(|value| !value.is_empty());
+    filled(TRACES_VARIABLE)?;
+    Some(filled("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from).join(TRACES))
 }
 
 /// TorchServe looks for plugins of its own under the same key.

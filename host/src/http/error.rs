@@ -14,6 +14,7 @@ use super::reply;
 use crate::serving::ArchiveFault;
 use crate::serving::LoadError;
 use crate::serving::LookupError;
+use crate::serving::ProfileError;
 use crate::serving::RegisterError;
 use crate::serving::ScaleError;
 use crate::serving::ServeError;
@@ -201,6 +202,14 @@ impl From<SwapError> for ApiError {
             SwapError::NothingBefore { .. } => {
                 Self::new(StatusCode::CONFLICT, "NoGenerationBeforeException", error.to_string())
             }
+        }
+    }
+}
+
+impl From<ProfileError> for ApiError {
+    fn from(error: ProfileError) -> Self {
+        match error {
+            ProfileError::UnderWay { .. } => Self::conflict(error.to_string()),
         }
     }
 }

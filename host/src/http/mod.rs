@@ -16,6 +16,7 @@ mod management;
 mod open_inference;
 mod parameters;
 mod path;
+mod profile;
 mod registration;
 mod reply;
 mod tokens;
@@ -103,6 +104,7 @@ fn routes(apis: Apis) -> Routes {
             .merge(management::routes())
             .merge(registration::routes())
             .merge(generations::routes())
+            .merge(profile::routes())
             .merge(workflows::management_routes());
         if !apis.inference {
             routes = routes.merge(inference::status_routes());

@@ -3,6 +3,7 @@
 //! The layer knows files and tensors; it doesn't know archives, plugins or HTTP.
 
 mod error;
+mod profile;
 mod schema;
 // Nobody loads weights without libtorch; it is built all the same, so that its tests need no libtorch.
 #[cfg_attr(not(feature = "torch"), allow(dead_code, unused_imports))]
@@ -12,6 +13,11 @@ mod store;
 mod torch;
 
 pub use error::ModelError;
+pub use profile::Operand;
+pub use profile::Operator;
+pub use profile::OperatorKind;
+pub use profile::OperatorRecorder;
+pub use profile::Operators;
 pub use schema::Parameter;
 pub use schema::ParameterKind;
 pub use schema::Schema;

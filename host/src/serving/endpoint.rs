@@ -17,6 +17,7 @@ use super::QueueStatus;
 use super::Scale;
 use super::ServeError;
 use super::Served;
+use super::profile::Profiler;
 use super::queue::Queue;
 use super::record::Entry;
 use super::record::GenerationRecord;
@@ -50,6 +51,7 @@ pub struct Endpoint {
     swapping: Mutex<()>,
     wishes: Wishes,
     pub(super) metrics: ModelMetrics,
+    pub(super) profiler: Arc<Profiler>,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,7 @@ impl Endpoint {
         asked: Option<Asked>,
         loaded_at_startup: bool,
         metrics: ModelMetrics,
+        profiler: Profiler,
     ) -> Self {
         let queue = Arc::new(Queue::new(source.settings.queue));
         let settings = ArcSwap::new(Arc::clone(&source.settings));
@@ -145,6 +148,7 @@ impl Endpoint {
             swapping: Mutex::default(),
             wishes: Wishes::default(),
             metrics,
+            profiler: Arc::new(profiler),
         }
     }
 
@@ -312,6 +316,10 @@ impl Endpoint {
     /// The generation that has served last, whether it takes requests now or not.
     pub(super) fn current(&self) -> Option<Arc<Generation>> {
         self.lock().current.clone()
+    }
+
+    pub(super) fn profiler(&self) -> Arc<Profiler> {
+        Arc::clone(&self.profiler)
     }
 
     pub(super) fn queue(&self) -> Arc<Queue> {

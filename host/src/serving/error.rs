@@ -51,6 +51,15 @@ pub enum LookupError {
     Version { name: String, version: String },
 }
 
+/// Why nobody can be told now what becomes of an endpoint's time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    #[error(
+        "Model \"{name}\" Version {version} is being profiled for somebody else, and only one at a time can be told: ask again when that has ended."
+    )]
+    UnderWay { name: ModelName, version: ModelVersion },
+}
+
 /// Why a swap didn't take place; what served before goes on serving.
 #[derive(Debug, thiserror::Error)]
 pub enum SwapError {

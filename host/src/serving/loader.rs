@@ -215,6 +215,7 @@ impl Loader {
             response_timeout: settings.response_timeout,
             max_response_size: self.max_response_size,
             tally: tally.clone(),
+            profiler: endpoint.profiler(),
         };
         let code = GenerationCode { build, library, unload: self.unload };
         let staffing = Staffing { scale: endpoint.scale(source), autoscale: self.autoscale };

@@ -50,7 +50,7 @@ impl ModelCall {
     pub(super) fn run(
         &self,
         signature: &Signature,
-        services: &impl HostServices,
+        services: &dyn HostServices,
     ) -> Result<Vec<NamedTensor>, HandlerError> {
         let (arranged, order) = signature.arrange(&self.inputs)?;
         let tensors = order.iter().map(|&index| {

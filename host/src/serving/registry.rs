@@ -25,6 +25,7 @@ use super::Trigger;
 use super::UnregisterError;
 use super::arrivals::Arrivals;
 use super::loader::Alarm;
+use super::profile::Profiler;
 use super::settings::Asked;
 use super::settings::Machine;
 use super::source::Source;
@@ -173,7 +174,8 @@ impl Registry {
                 return Err(LoadError::AlreadyServed { name, version });
             }
             let metrics = self.metrics().for_model(&name, &version);
-            let endpoint = Endpoint::new(name, version.clone(), source, asked, at_startup, metrics);
+            let profiler = Profiler::new(self.config.traces.as_deref(), &name, &version);
+            let endpoint = Endpoint::new(name, version.clone(), source, asked, at_startup, metrics, profiler);
             let endpoint = Arc::new(endpoint);
             versions.endpoints.insert(version, Arc::clone(&endpoint));
             Ok(endpoint)

@@ -9,6 +9,7 @@ use std::time::Instant;
 use handler_sdk::Answer;
 use handler_sdk::Error as HandlerError;
 use handler_sdk::abi::instance::CallError;
+use handler_sdk::abi::instance::HostServices;
 use handler_sdk::abi::instance::Outcome;
 
 use super::ModelCall;
@@ -23,6 +24,7 @@ use super::job::Output;
 use super::job::Reply;
 use super::job::Task;
 use super::loader::Alarm;
+use super::profile::Recording;
 use super::queue::Gate;
 use super::queue::Queue;
 use super::queue::Taken;
@@ -44,13 +46,15 @@ pub(super) struct Work {
     instance: Option<LibraryInstance>,
     /// Time of the batch in hand that was spent in the handler's code.
     in_handler: Duration,
+    /// Of the batch in hand, where somebody asks for a profile.
+    recording: Option<Recording>,
 }
 
 // === impl Work ===
 
 impl Work {
     pub(super) fn new(plan: Arc<WorkerPlan>, library: Arc<Library>, shared: Arc<Shared>) -> Self {
-        Self { plan, library, shared, instance: None, in_handler: Duration::ZERO }
+        Self { plan, library, shared, instance: None, in_handler: Duration::ZERO, recording: None }
     }
 
     /// Until its gate is shut, or its queue closed and empty.
@@ -133,6 +137,8 @@ impl Work {
         let now = Instant::now();
         let (tasks, waiting): (Vec<Task>, Vec<_>) =
             jobs.into_iter().map(|job| (job.task, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
+        let waited = waiting.iter().map(|(_, queued)| *queued);
+        self.recording = Recording::begin(&self.plan.profiler, tasks.iter().map(Task::request), waited, now);
         *self.shared.lock() = Some(InHand { since: now, waiting });
         self.plan.metrics.batch_taken(tasks.len());
         self.in_handler = Duration::ZERO;
@@ -145,6 +151,9 @@ impl Work {
             }
             _ => self.answer(&tasks.iter().filter_map(Task::request).collect::<Vec<_>>(), 0),
         };
+        // Whoever has read an answer finds its profile, too.
+        let recording = self.recording.take();
+        let traced = recording.map(|recording| recording.end(self.plan.generation, self.shared.number));
         let Some(batch) = self.shared.lock().take() else {
             return false;
         };
@@ -154,6 +163,9 @@ impl Work {
         self.plan.metrics.batch_computed(now.elapsed(), self.in_handler, ids);
         for (reply, (reply_to, queued)) in replies.into_iter().zip(batch.waiting) {
             reply_to.send(reply, queued);
+        }
+        if let Some(traced) = traced {
+            self.plan.profiler.keep(traced);
         }
         true
     }
@@ -167,7 +179,9 @@ impl Work {
                 "the model that serves now can't be called without its handler: send the request again",
             )
         });
-        match signature.and_then(|signature| call.run(signature, &plan.services)) {
+        let observed = self.recording.as_ref().map(|recording| recording.observe(&plan.services, 1));
+        let services = observed.as_ref().map_or(&plan.services as &dyn HostServices, |observed| observed);
+        match signature.and_then(|signature| call.run(signature, services)) {
             Ok(outputs) => Ok(Output::ByModel(outputs)),
             Err(error) => {
                 if error.status() >= 500 {
@@ -242,14 +256,20 @@ impl Work {
         }
         let instance =
             self.instance.as_mut().ok_or_else(|| HandlerError::new("there is no handler object; this is a bug"))?;
+        let services = &self.plan.services;
+        let observed = self.recording.as_ref().map(|recording| recording.observe(services, requests.len()));
         let began = Instant::now();
         let called = {
             // Explanations may need gradients, which inference mode doesn't keep; a batch holds no other requests beside them.
             let keeps_gradients = requests.first().is_some_and(|request| request.verb == Verb::Explain);
             let _mode = (!keeps_gradients).then(InferenceMode::enter);
             let clients = Audience { shared: &self.shared, first, response_timeout: self.plan.response_timeout };
-            instance.handle(requests, &self.plan.services, &clients)
+            let services = observed.as_ref().map_or(services as &dyn HostServices, |observed| observed);
+            instance.handle(requests, services, &clients)
         };
+        if let Some(observed) = observed {
+            observed.end(called.1.is_err());
+        }
         self.in_handler += began.elapsed();
         match &called.1 {
             Err(CallError::Panicked(_)) => self.count_panic(),

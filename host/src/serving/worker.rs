@@ -21,6 +21,7 @@ use super::batcher::BatchPolicy;
 use super::hand_over::Errand;
 use super::job::ReplyTo;
 use super::loader::Tally;
+use super::profile::Profiler;
 use super::queue::Gate;
 use super::queue::Queue;
 use super::queue::Summons;
@@ -52,6 +53,8 @@ pub(super) struct WorkerPlan {
     /// The largest answer of a handler, in bytes.
     pub(super) max_response_size: usize,
     pub(super) tally: Tally,
+    /// Of the endpoint: whoever asks doesn't care which generation answers.
+    pub(super) profiler: Arc<Profiler>,
 }
 
 /// A thread at work, seen from outside.

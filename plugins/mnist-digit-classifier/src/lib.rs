@@ -1,54 +1,30 @@
-//! TorchServe's `MNISTDigitClassifier`: a picture of a handwritten digit comes in, the digit goes out.
+//! TorchServe's `MNISTDigitClassifier`: a picture of a handwritten digit, white on black, comes in, the digit goes out.
 //!
-//! It is the SDK's [`ImageClassifier`] with other transforms and another answer; what it leaves as it is, it passes on.
-//! As in MNIST, the digit is expected white on black; nothing is inverted. A picture of another size is made to fit, without being cut or bent.
-//!
-//! The model is TorchScript, or with the feature `tch` the state dict of the network in TorchServe's example.
+//! It is the SDK's [`ImageClassifier`] with other transforms and another answer, and passes on the steps that it leaves as they are.
 //! Copy this folder to start a handler that looks at pictures and answers in its own way.
 
+use handler_sdk::pass_on;
 use handler_sdk::prelude::*;
 use handler_sdk::vision::Compose;
 use handler_sdk::vision::ImageClassifier;
 use handler_sdk::vision::Transform;
 
-#[derive(Default)]
 struct MnistDigitClassifier(ImageClassifier);
 
-impl Handler for MnistDigitClassifier {
-    fn initialize(&mut self, context: &Context) -> Result<()> {
+impl Default for MnistDigitClassifier {
+    fn default() -> Self {
         let scale = Transform::Normalize { mean: vec![0.1307], std: vec![0.3081] };
+        // A picture of another size is made to fit, without being cut or bent.
         let transforms = Compose::new([Transform::Grey, Transform::Fit(28), Transform::ToTensor, scale]);
-        self.0 = ImageClassifier::new(transforms).with_shape(&[1, 28, 28]);
-        self.0.initialize(context)
-    }
-
-    fn preprocess(&self, request: &Request, context: &Context) -> Result<Value> {
-        self.0.preprocess(request, context)
-    }
-
-    fn inference(&self, pictures: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
-        self.0.inference(pictures, context)
-    }
-
-    fn postprocess(&self, scores: Value, _: &Request, _: &Context) -> Result<Response> {
-        Ok(Response::text(digit(scores)?.to_string()))
-    }
-
-    fn explain(&self, request: &Request, context: &Context) -> Result<Response> {
-        self.0.explain(request, context)
-    }
-
-    fn self_test(&self, context: &Context) -> Result<()> {
-        let blank = self.0.vision().blank()?.into();
-        self.inference(vec![blank], context)?.into_iter().try_for_each(|scores| digit(scores).map(drop))
+        Self(ImageClassifier::new(transforms).with_shape(&[1, 28, 28]).with_classes(10))
     }
 }
 
-/// The digit with the best of ten scores.
-fn digit(scores: Value) -> Result<usize> {
-    match scores.as_tensor()?.shape()[..] {
-        [10] => scores.tensor()?.argmax(),
-        ref other => Err(Error::new(format!("the model gave shape {other:?} for a picture, and not 10 scores"))),
+impl Handler for MnistDigitClassifier {
+    pass_on!(0: initialize, self_test, preprocess, inference, explain);
+
+    fn postprocess(&self, scores: Value, _: &Request, _: &Context) -> Result<Response> {
+        Ok(Response::text(scores.tensor()?.argmax()?.to_string()))
     }
 }
 

@@ -98,7 +98,8 @@ fn another_model_does_not_pass_the_self_test() {
         assert!(error.log_text().contains(wanted), "{error}");
     }
     let not_a_number = |_: &[Value]| Ok(Tensor::from_slice(&[1, 10], &[f32::NAN; 10])?.into());
-    let error = Host::new().model(not_a_number).start::<MnistDigitClassifier>().unwrap_err();
+    let mut handler = Host::new().model(not_a_number).start::<MnistDigitClassifier>().unwrap();
+    let error = handler.predict(picture(255, ImageFormat::Png)).unwrap_err();
     assert!(error.log_text().contains("NaN"), "{error}");
 }
 

@@ -38,7 +38,8 @@ fn read(pickle: &Pickle<'_>, id: Id, depth: usize) -> Result<Vocabulary, String>
         return of_entries(pickle, entries)?.with_default(default);
     }
     if let Some(entries) = counted(pickle, id) {
-        return of_entries(pickle, entries);
+        // What it hasn't got, a Counter has counted 0 times.
+        return Ok(of_entries(pickle, entries)?.with_unknown(0));
     }
     if let Some(tokens) = pickle.sequence(id) {
         return of_tokens(pickle, tokens);

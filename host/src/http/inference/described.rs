@@ -5,6 +5,7 @@ use utoipa::openapi::Paths;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::ResponseBuilder;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::Object;
 
@@ -25,26 +26,31 @@ pub(super) fn describe(paths: &mut Paths) {
     }
 }
 
-fn describe_operation(operation: &mut Operation) {
-    let anything = || Content::new(None::<RefOr<utoipa::openapi::Schema>>);
+/// What a model can be sent.
+pub(in crate::http) fn request_body() -> RequestBody {
     let fields = || Content::new(Some(Object::new()));
+    RequestBodyBuilder::new()
+        .description(Some(
+            "What the model's handler reads: each field of a form, or all of the body as the field `body`.",
+        ))
+        .content("application/octet-stream", anything())
+        .content("application/json", anything())
+        .content("multipart/form-data", fields())
+        .content("application/x-www-form-urlencoded", fields())
+        .build()
+}
+
+fn anything() -> Content {
+    Content::new(None::<RefOr<utoipa::openapi::Schema>>)
+}
+
+fn describe_operation(operation: &mut Operation) {
     let any_method = "Whatever the method of the request is, it is answered as this one.";
     operation.description = Some(match operation.description.take().filter(|text| !text.is_empty()) {
         Some(text) => format!("{text} {any_method}"),
         None => any_method.to_owned(),
     });
-    operation.request_body = Some(
-        RequestBodyBuilder::new()
-            .description(Some(
-                "What the model's handler reads: each field of a form, or all of the body as the field `body`.",
-            ))
-            .content("application/octet-stream", anything())
-            .content("application/json", anything())
-            .content("multipart/form-data", fields())
-            .content("application/x-www-form-urlencoded", fields())
-            .build()
-            .into(),
-    );
+    operation.request_body = Some(request_body().into());
     let answer = ResponseBuilder::new()
         .description("What the model's handler answers, in the content type that it says.")
         .content("*/*", anything());

@@ -37,6 +37,7 @@ use crate::serving::ServeError;
 use crate::serving::Urgency;
 use crate::serving::Verb;
 
+pub(super) use described::request_body;
 pub(super) use kserve::status_routes;
 
 /// What a path and its request ask of a model.
@@ -87,7 +88,7 @@ async fn ping(State(api): State<Api>) -> Response<Body> {
 /// Reads a request to its end: its head, and the fields of its body.
 ///
 /// The model is looked up afterwards: a client that is still sending wouldn't read an answer.
-async fn read(api: &Api, request: axum::extract::Request) -> Result<(Parts, Vec<Field>), Response<Body>> {
+pub(super) async fn read(api: &Api, request: axum::extract::Request) -> Result<(Parts, Vec<Field>), Response<Body>> {
     if request.method() == Method::OPTIONS {
         // A browser that asks what is allowed must not cost an inference.
         return Err(error::method_not_allowed().await.into_response());
@@ -107,7 +108,7 @@ async fn read_with_query(api: &Api, request: axum::extract::Request) -> Result<(
 }
 
 /// Asks the model, and gives its answer, or what went wrong in TorchServe's form.
-async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
+pub(super) async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
     ask_in(api.envelope, api, head, call).await.unwrap_or_else(IntoResponse::into_response)
 }
 

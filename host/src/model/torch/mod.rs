@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // The shim is one of the three homes of unsafe code.
 
+mod profile;
 mod shim;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use super::Schema;
 use super::state_dict;
 use super::state_dict::Contents;
 use super::state_dict::NamedTensor;
+pub(crate) use profile::Recording;
 pub(crate) use shim::InferenceMode;
 use shim::Input;
 use shim::RawModel;
@@ -67,7 +69,10 @@ pub(super) fn has_own_operators() -> bool {
 pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
     let fail = |reason| ModelError::Load { path: path.to_owned(), reason };
     let (raw, kind) = match state_dict::read(path)? {
-        Contents::TorchScript => (RawModel::load(path, device).map_err(fail)?, ModelKind::TorchScript),
+        Contents::TorchScript => {
+            let raw = RawModel::load(path, device).map_err(|reason| fail(with_remedy(reason)))?;
+            (raw, ModelKind::TorchScript)
+        }
         Contents::StateDict(tensors) => {
             let mut raw = RawModel::empty();
             // One at a time, so that only one tensor's bytes are ever in memory twice.
@@ -79,6 +84,16 @@ pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelE
         }
     };
     Ok(Arc::new(TorchModel::new(raw, kind, device)))
+}
+
+/// Where an operator is missing, what brings it.
+fn with_remedy(reason: String) -> String {
+    if !reason.contains("Unknown builtin op") {
+        return reason;
+    }
+    format!(
+        "it calls an operator that libtorch doesn't have: put the library that registers it into the archive, and name it in model-config.yaml, as `torchLibraries: [libmy_operators.so]`; libtorch says:{reason}"
+    )
 }
 
 fn tensor_of(named: &NamedTensor, path: &Path) -> Result<Tensor, ModelError> {

@@ -2,6 +2,7 @@
 
 mod gradients;
 mod operators;
+mod profile;
 
 use std::path::PathBuf;
 

@@ -11,12 +11,7 @@ fn classifier(file: &str) -> Arc<dyn Model> {
 }
 
 fn gradients(model: &dyn Model, layer: &str, inputs: &[RawEvent<'_>], target: u64) -> Result<Vec<String>, String> {
-    let asked = RawGradients {
-        method: "forward".into(),
-        layer: layer.into(),
-        target,
-        inputs: abi_stable::std_types::RSlice::from_slice(inputs),
-    };
+    let asked = RawGradients { method: "forward".into(), layer: layer.into(), target, inputs: inputs.into() };
     steps(|emit| model.gradients(&asked, RawDoor::PLAIN, emit))
 }
 
