@@ -35,7 +35,8 @@
 //! The orientation that a camera notes (EXIF) is not applied, as PIL doesn't.
 //!
 //! JPEG leaves decoders some freedom, and is decoded with the arithmetic of libjpeg-turbo, which Pillow brings: its inverse transform, its smooth enlarging of the colours, its tables from YCbCr to RGB.
-//! All qualities, subsamplings and sizes that were compared are equal, progressive ones and CMYK too; only CMYK that is subsampled in height alone isn't.
+//! The files that were compared are equal, of all usual subsamplings, progressive ones and CMYK too, except CMYK that is subsampled in height alone.
+//! Where another channel is finer than the first, PIL reads the picture and it is refused here.
 //! A JPEG whose data is spoilt is read as far as it goes, as PIL does, and behind the spoilt place the two may differ; one whose end is missing is refused.
 //!
 //! Where TorchServe's transforms fail, a picture is served: greyscale, palettes, transparency and 16 bits become three channels of 8 bits.
