@@ -44,11 +44,8 @@ impl<R: Read + Seek> Records<R> {
         let mut folder = None;
         for name in archive.file_names() {
             let name = name.map_err(|error| damaged(&error))?;
-            folder = name
-                .strip_suffix(PICKLE)
-                .filter(|folder| folder.find('/') == folder.len().checked_sub(1))
-                .map(str::to_owned);
-            if folder.is_some() {
+            if let Some((before, PICKLE)) = name.split_once('/') {
+                folder = Some(format!("{before}/"));
                 break;
             }
         }

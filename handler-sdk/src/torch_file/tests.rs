@@ -126,6 +126,17 @@ fn anything_but_a_tensor_is_refused_in_words() {
 }
 
 #[test]
+fn a_pickle_outside_of_a_folder_is_no_file_of_torch() {
+    for name in ["data.pkl", "x/y/data.pkl", "x/other.pkl"] {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file(name, stored()).unwrap();
+        zip.write_all(&pickle(0, &[1], &[1])).unwrap();
+        let text = text(&zip.finish().unwrap().into_inner());
+        assert!(text.contains("is a zip file without a data.pkl"), "{name}: {text}");
+    }
+}
+
+#[test]
 fn a_view_of_more_than_there_is_is_refused() {
     let numbers = [0; 16];
     for (offset, shape, strides, wanted) in [
