@@ -76,7 +76,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["prometheus", "sysinfo"], &["host/src/metrics/"]),
     (&["nvml_wrapper"], &["host/src/metrics/gpu.rs"]),
     (&["clap"], &["host/src/cli/"]),
-    (&["image", "gif"], &["handler-sdk/src/vision/"]),
+    (&["image", "gif", "libjpeg_turbo_rs"], &["handler-sdk/src/vision/"]),
     (
         &["abi_stable"],
         &[

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use crate::Context;
 use crate::Error;
 use crate::Network;
+use crate::Request;
 use crate::Result;
 use crate::Tensor;
 use crate::Value;
@@ -62,10 +63,16 @@ pub struct IntegratedGradients {
 /// More steps than this cost much and change nothing.
 const MOST_STEPS: u64 = 1000;
 
+/// So many steps at once: what a network keeps for its gradients grows with them, and a thousand pictures would take tens of gigabytes.
+const MOST_ROWS: usize = 16;
+
+/// Where a request names the class to explain.
+const TARGET: &str = "target";
+
 // === impl IntegratedGradients ===
 
 impl IntegratedGradients {
-    /// With so many steps: that many times the model runs forward and backward, in one batch where it can.
+    /// With so many steps: that many times the model runs forward and backward, in batches where it can.
     pub fn new(steps: usize) -> Self {
         Self { points: gauss_legendre(steps.max(1)) }
     }
@@ -94,14 +101,30 @@ impl IntegratedGradients {
         let numbers = floats(&input)?;
         let output = network.forward(vec![Tensor::stack(&[input])?.into()], context)?;
         check_target(&output, target)?;
-        let scaled: Vec<f32> =
-            self.points.iter().flat_map(|(alpha, _)| numbers.iter().map(move |number| alpha * number)).collect();
-        let rows = i64::try_from(self.points.len())?;
-        let batch = Tensor::from_slice(&[&[rows], &shape[..]].concat(), &scaled)?;
-        let gradients = floats(&network.gradients(vec![batch.into()], target, context)?)?;
+        let gradients = |points: &[(f32, f32)]| {
+            let scaled: Vec<f32> =
+                points.iter().flat_map(|(alpha, _)| numbers.iter().map(move |number| alpha * number)).collect();
+            let rows = i64::try_from(points.len())?;
+            let batch = Tensor::from_slice(&[&[rows], &shape[..]].concat(), &scaled)?;
+            floats(&network.gradients(vec![batch.into()], target, context)?)
+        };
         let mut sums = vec![0.0_f32; numbers.len()];
-        for (row, (_, weight)) in gradients.chunks_exact(numbers.len().max(1)).zip(&self.points) {
-            add(&mut sums, row, *weight);
+        let mut add_all = |points: &[(f32, f32)], gradients: &[f32]| {
+            for (row, (_, weight)) in gradients.chunks_exact(numbers.len().max(1)).zip(points) {
+                add(&mut sums, row, *weight);
+            }
+        };
+        for points in self.points.chunks(MOST_ROWS) {
+            match gradients(points) {
+                Ok(found) => add_all(points, &found),
+                // A model that was traced with one input takes no batch.
+                Err(_) if points.len() > 1 => {
+                    for point in points.chunks(1) {
+                        add_all(point, &gradients(point)?);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
         sums.iter_mut().zip(&numbers).for_each(|(sum, number)| *sum *= number);
         Tensor::from_slice(&shape, &sums)
@@ -140,6 +163,37 @@ impl IntegratedGradients {
         }
         sums.iter_mut().zip(start.iter().zip(&end)).for_each(|(sum, (start, end))| *sum *= end - start);
         Tensor::from_slice(&shape, &sums)
+    }
+}
+
+/// The class that a request asks about, by its number: in the field `target`, or under `target` of a JSON object that is its input; 0 where it names none.
+///
+/// Fails with status 400 where that is no number of a class.
+pub fn target(request: &Request) -> Result<usize> {
+    let named = match request.field(TARGET) {
+        Some(field) => String::from_utf8_lossy(field.bytes()).trim().to_owned(),
+        None => request.input().ok().and_then(|field| in_object(field.bytes())).unwrap_or_default(),
+    };
+    // As TorchServe takes what is empty.
+    if named.is_empty() || named == "null" {
+        return Ok(0);
+    }
+    named.parse().map_err(|_| {
+        let found: String = named.chars().take(16).flat_map(char::escape_debug).collect();
+        Error::bad_request(format!(
+            "field `{TARGET}` begins with \"{found}\", and must be the number of a class, counted from 0: send 3, say, or leave the field away for class 0"
+        ))
+    })
+}
+
+/// What a JSON object has under `target`, as a form would have it.
+fn in_object(input: &[u8]) -> Option<String> {
+    if !input.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    match serde_json::from_slice::<Json>(input).ok()?.get(TARGET)? {
+        Json::String(text) => Some(text.trim().to_owned()),
+        other => Some(other.to_string()),
     }
 }
 
@@ -196,7 +250,107 @@ fn gauss_legendre(count: usize) -> Vec<(f32, f32)> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::Handler;
+    use crate::Response;
+    use crate::testing::Host;
+    use crate::testing::Request as Sent;
+
+    /// Explains with 40 steps, and answers with the target.
+    #[derive(Default)]
+    struct Why(Network);
+
+    impl Handler for Why {
+        fn initialize(&mut self, context: &Context) -> Result<()> {
+            self.0 = Network::load(context)?;
+            Ok(())
+        }
+
+        fn preprocess(&self, _: &Request, _: &Context) -> Result<Value> {
+            Ok(Tensor::from_slice(&[2], &[3.0_f32, 1.0])?.into())
+        }
+
+        fn explain(&self, request: &Request, context: &Context) -> Result<Response> {
+            let row = self.preprocess(request, context)?.tensor()?;
+            let target = target(request)?;
+            let shares = IntegratedGradients::new(40).of_input(&self.0, row, target, context)?;
+            Ok(json!({"shares": shares.to_json()?, "target": target}).into())
+        }
+    }
+
+    /// The model a² + b², with ten times the same score, of which no more than `most` rows can have gradients at once; with the rows of each call.
+    fn squares(most: usize) -> (Host, Rc<RefCell<Vec<usize>>>) {
+        let calls = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&calls);
+        let host = Host::new().model(|_| Ok(Tensor::from_slice(&[1, 10], &[10.0_f32; 10])?.into())).gradients(
+            move |_, inputs, _| {
+                let input = inputs[0].as_tensor()?;
+                let rows = usize::try_from(input.shape()[0])?;
+                seen.borrow_mut().push(rows);
+                if rows > most {
+                    return Err(Error::new("the model takes no such batch"));
+                }
+                let twice: Vec<f32> = input.to_vec::<f32>()?.into_iter().map(|number| number * 2.0).collect();
+                Tensor::from_slice(&input.shape(), &twice)
+            },
+        );
+        (host, calls)
+    }
+
+    fn explain(host: Host, sent: Sent) -> Result<Json> {
+        Ok(serde_json::from_slice(&host.start::<Why>()?.explain(sent)?.body)?)
+    }
+
+    #[test]
+    fn many_steps_are_many_small_batches_and_one_at_a_time_where_the_model_takes_no_batch() {
+        for (most, expected) in [
+            (usize::MAX, vec![16, 16, 8]),
+            (1, [vec![16], vec![1; 16], vec![16], vec![1; 16], vec![8], vec![1; 8]].concat()),
+        ] {
+            let (host, calls) = squares(most);
+            let answer = explain(host, Sent::body("x")).unwrap();
+            assert_eq!(*calls.borrow(), expected);
+            for (index, share) in [9.0, 1.0].into_iter().enumerate() {
+                assert!((answer["shares"][index].as_f64().unwrap() - share).abs() < 1e-5, "{answer}");
+            }
+        }
+        // What fails alone, too, is told in the model's own words.
+        let error = explain(squares(0).0, Sent::body("x")).unwrap_err();
+        assert!(error.log_text().contains("the model takes no such batch"), "{error}");
+    }
+
+    #[test]
+    fn a_request_names_the_class_to_explain_in_a_form_or_in_json() {
+        let form = |target: &str| Sent::default().field("data", "x").field("target", target);
+        for (sent, expected) in [
+            (Sent::body("x"), 0),
+            (form(""), 0),
+            (form(" 7 "), 7),
+            (form("null"), 0),
+            (Sent::json(&json!({"data": "x", "target": 3})), 3),
+            (Sent::json(&json!({"data": "x", "target": "3"})), 3),
+            (Sent::json(&json!({"data": "x", "target": null})), 0),
+            (Sent::json(&json!({"data": "x"})), 0),
+            (Sent::json(&json!(["target"])), 0),
+        ] {
+            assert_eq!(explain(squares(16).0, sent).unwrap()["target"], expected);
+        }
+        for (sent, part) in [
+            (form("-1"), "begins with \"-1\""),
+            (form("tab\tby, and much more than that"), "begins with \"tab\\tby, and much\""),
+            (Sent::json(&json!({"data": "x", "target": [3]})), "begins with \"[3]\""),
+            (form("10"), "asks for class 10"),
+        ] {
+            let error = explain(squares(16).0, sent).unwrap_err();
+            assert_eq!(error.status(), 400, "{error}");
+            assert!(error.client_text().contains(part), "{error}");
+        }
+    }
 
     #[test]
     fn the_points_are_those_of_gauss_and_legendre() {

@@ -16,6 +16,7 @@ use crate::Response;
 use crate::Result;
 use crate::Tensor;
 use crate::Value;
+use crate::attribution;
 use crate::attribution::IntegratedGradients;
 use crate::classes;
 use crate::classes::Classes;
@@ -151,8 +152,9 @@ impl Handler for TextClassifier {
         let baseline = Tensor::from_slice(&shape, &vec![0_i64; count])?;
         let inputs = self.encoder.batch(vec![tokens])?;
         let baselines = self.encoder.batch(vec![baseline.into()])?;
-        let attribution = self.attribution.as_ref().ok_or_else(|| Error::new("it hasn't been initialised"))?;
-        let shares = attribution.of_layer(&self.embedding, &inputs, &baselines, target(request)?, context)?;
+        let gradients = self.attribution.as_ref().ok_or_else(|| Error::new("it hasn't been initialised"))?;
+        let shares =
+            gradients.of_layer(&self.embedding, &inputs, &baselines, attribution::target(request)?, context)?;
         // TorchServe takes the mark of GPT's tokenizers out of its words; none of these has it, as it is no ASCII.
         Ok(json!({"importances": summary(&shares)?.to_json()?, "words": encoder::words(&text)}).into())
     }
@@ -193,16 +195,6 @@ fn text<'a>(field: &Field<'a>) -> Result<Cow<'a, str>> {
         Ok(Json::String(text)) => Ok(text.into()),
         Ok(_) => Err(Error::bad_request(format!("field `{}` is JSON, but no string: {SEND}", field.name()))),
         Err(_) => field.text().map(Cow::Borrowed),
-    }
-}
-
-/// The class that the request asks about.
-fn target(request: &Request) -> Result<usize> {
-    match request.field("target").filter(|field| !field.bytes().is_empty()) {
-        None => Ok(0),
-        Some(field) => field.text()?.trim().parse().map_err(|_| {
-            Error::bad_request("field `target` is no class's number: send one as 0, 1, 2, or leave the field out for 0")
-        }),
     }
 }
 

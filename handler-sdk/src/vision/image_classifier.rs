@@ -17,7 +17,7 @@ use crate::vision::VisionHandler;
 /// Answers a picture with the likeliest classes, as a JSON object `{label: probability}`, the likeliest first.
 ///
 /// * The picture passes the transforms, by default those of ImageNet; see [`VisionHandler`] for what a request may hold.
-/// * The model, TorchScript or a network that is built in, gives scores of shape `[n, classes]`; softmax makes probabilities of them.
+/// * The model, TorchScript or a network that is built in, gives scores of shape `[n, classes]`, as a tensor, as the first of a tuple, as torchvision's scripted models with auxiliary heads do, or in a dict under `logits`; softmax makes probabilities of them.
 /// * The labels are those of the archive's `index_to_name.json`, or the classes' numbers; see [`Classes`].
 /// * An answer has 5 classes, or as many as `handler: {topk: 3}` of `model-config.yaml` says, or all where the model has fewer.
 /// * `/explanations` says each number's share in the score of one class, that of the field `target`; `handler: {n_steps: 50}` makes it more exact than 15 steps do.
@@ -68,6 +68,9 @@ pub struct ImageClassifier {
 
 /// How many classes TorchServe's answers have.
 const TOP_K: usize = 5;
+
+/// Where a dict has the scores.
+const LOGITS: &str = "logits";
 
 // === impl ImageClassifier ===
 
@@ -143,7 +146,7 @@ impl Handler for ImageClassifier {
     fn self_test(&self, context: &Context) -> Result<()> {
         let blank = Value::batch(vec![self.vision.blank()?.into()])?;
         match self.vision.warm_up(blank, context) {
-            Some(output) => output.split(1)?.iter().try_for_each(|scores| self.check(scores)),
+            Some(output) => output.split(1)?.into_iter().try_for_each(|row| self.check(&scores(row))),
             None => Ok(()),
         }
     }
@@ -153,7 +156,7 @@ impl Handler for ImageClassifier {
     }
 
     fn inference(&self, inputs: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
-        let outputs = self.vision.inference(inputs, context)?;
+        let outputs: Vec<Value> = self.vision.inference(inputs, context)?.into_iter().map(scores).collect();
         outputs.iter().try_for_each(|scores| self.check(scores))?;
         Ok(outputs)
     }
@@ -165,6 +168,18 @@ impl Handler for ImageClassifier {
 
     fn explain(&self, request: &Request, context: &Context) -> Result<Response> {
         self.vision.explain(request, context)
+    }
+}
+
+/// The scores among what a model gives for one picture.
+fn scores(row: Value) -> Value {
+    match row {
+        Value::List(mut items) if !items.is_empty() => items.swap_remove(0),
+        Value::Dict(mut entries) => match entries.iter().position(|(name, _)| name == LOGITS) {
+            Some(place) => entries.swap_remove(place).1,
+            None => Value::Dict(entries),
+        },
+        other => other,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::Response;
 use crate::Result;
 use crate::Tensor;
 use crate::Value;
+use crate::attribution;
 use crate::attribution::IntegratedGradients;
 use crate::vision::Compose;
 use crate::vision::Picture;
@@ -108,21 +109,9 @@ impl Handler for VisionHandler {
 
     /// Each number's share, by integrated gradients, in the score of the class that the field `target` names by its number; without one, of class 0.
     fn explain(&self, request: &Request, context: &Context) -> Result<Response> {
-        let target = target(request)?;
+        let target = attribution::target(request)?;
         let input = self.preprocess(request, context)?.tensor()?;
         let shares = self.gradients.of_input(&self.network, input, target, context)?;
         Ok(Response::json(&shares.to_json()?))
     }
-}
-
-/// The class to explain, as the request names it.
-fn target(request: &Request) -> Result<usize> {
-    let Some(field) = request.field("target").filter(|field| !field.bytes().is_empty()) else { return Ok(0) };
-    let text = field.bytes().trim_ascii();
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
-        let found = text[..text.len().min(16)].escape_ascii();
-        Error::bad_request(format!(
-            "field `target` begins with \"{found}\", and must be the number of a class, counted from 0: send 3, say, or leave the field away for class 0"
-        ))
-    })
 }

@@ -224,6 +224,25 @@ fn scores_that_are_no_numbers_fail_their_request_alone() {
 }
 
 #[test]
+fn scores_may_come_first_in_a_tuple_or_as_logits() {
+    // An empty list is what the host makes of None.
+    // So scripted GoogLeNets answer, which leave their auxiliary scores out.
+    let tuple = |scores| Value::List(vec![scores, Value::List(vec![]), Value::List(vec![])]);
+    let dict = |scores| Value::Dict(vec![("aux".to_owned(), Value::List(vec![])), ("logits".to_owned(), scores)]);
+    let wraps: [fn(Value) -> Value; 2] = [tuple, dict];
+    for wrap in wraps {
+        let host = Host::new().model(move |inputs| Ok(wrap(by_colour(inputs)?)));
+        let mut handler = host.start::<ImageClassifier>().unwrap();
+        let answers = handler.handle(&[picture([255, 0, 0]), picture([0, 255, 0]), picture([0, 0, 255])]);
+        let likeliest: Vec<String> = answers.into_iter().map(|answer| labels(answer)[0].clone()).collect();
+        assert_eq!(likeliest, ["0", "1", "2"]);
+    }
+    let host = Host::new().model(|inputs| Ok(Value::Dict(vec![("out".to_owned(), by_colour(inputs)?)])));
+    let error = host.start::<ImageClassifier>().unwrap_err();
+    assert!(error.log_text().contains("got a dict with [\"out\"]"), "{error}");
+}
+
+#[test]
 fn an_archive_without_a_model_is_refused_at_start() {
     let error = Host::new().start::<ImageClassifier>().unwrap_err();
     assert!(error.log_text().contains("holds no model: pack one with --serialized-file"), "{error}");

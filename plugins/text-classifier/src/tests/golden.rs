@@ -122,8 +122,8 @@ fn an_explanation_that_cannot_be_says_why() {
     let mut handler = host.start::<TextClassifier>().unwrap();
     let ask = |target: &str| Request::body("the cup final").field("target", target);
     for (request, part) in [
-        (ask("one"), "field `target` is no class's number"),
-        (ask("-1"), "field `target` is no class's number"),
+        (ask("one"), "field `target` begins with \"one\""),
+        (ask("-1"), "field `target` begins with \"-1\""),
         (ask("4"), "the model has 4 classes"),
         (Request::body(""), "holds no words"),
     ] {
