@@ -5,6 +5,7 @@ use std::io::Seek;
 
 use zip::CompressionMethod;
 use zip::ZipArchive;
+use zip::ZipReadOptions;
 use zip::read::ArchiveOffset;
 use zip::read::Config;
 use zip::result::ZipError;
@@ -44,11 +45,8 @@ impl<R: Read + Seek> Records<R> {
         let mut folder = None;
         for name in archive.file_names() {
             let name = name.map_err(|error| damaged(&error))?;
-            folder = name
-                .strip_suffix(PICKLE)
-                .filter(|folder| folder.find('/') == folder.len().checked_sub(1))
-                .map(str::to_owned);
-            if folder.is_some() {
+            if let Some((before, PICKLE)) = name.split_once('/') {
+                folder = Some(format!("{before}/"));
                 break;
             }
         }
@@ -69,7 +67,11 @@ impl<R: Read + Seek> Records<R> {
     pub(crate) fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, String> {
         let name = self.path(name);
         let missing = |error| format!("is a zip file whose record {name:?} can't be read: {error}");
-        let mut record = self.archive.by_name(&name).map_err(missing)?;
+        let index = self.archive.index_for_name(&name).ok_or(ZipError::FileNotFound).map_err(missing)?;
+        // PyTorch can be told to write no checksums, and then writes 0.
+        let has_checksum = self.archive.by_index_raw(index).map_err(missing)?.crc32() != 0;
+        let options = ZipReadOptions::new().ignore_crc32(!has_checksum);
+        let mut record = self.archive.by_index_with_options(index, options).map_err(missing)?;
         if record.compression() != CompressionMethod::Stored {
             return Err(format!("is a zip file whose record {name:?} is compressed, which torch.save never does"));
         }

@@ -67,6 +67,7 @@ fn what_torch_saved_is_read() {
         (file!("float32"), DType::F32, vec![2, 3, 4], grid().iter().map(|value| value / 8.0).collect()),
         (file!("protocol4"), DType::F32, vec![2, 3, 4], grid().iter().map(|value| value / 8.0).collect()),
         (file!("named_with_21_letters"), DType::F32, vec![2, 3, 4], grid().iter().map(|value| value / 8.0).collect()),
+        (file!("without_checksums"), DType::F64, vec![3, 4], eighths()),
         (file!("float64"), DType::F64, vec![3, 4], eighths()),
         (file!("float16"), DType::F16, vec![3, 4], eighths()),
         (file!("bfloat16"), DType::BF16, vec![3, 4], eighths()),
@@ -122,6 +123,17 @@ fn anything_but_a_tensor_is_refused_in_words() {
     ] {
         let text = text(bytes);
         assert!(text.contains(wanted), "{text} lacks {wanted}");
+    }
+}
+
+#[test]
+fn a_pickle_outside_of_a_folder_is_no_file_of_torch() {
+    for name in ["data.pkl", "x/y/data.pkl", "x/other.pkl"] {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file(name, stored()).unwrap();
+        zip.write_all(&pickle(0, &[1], &[1])).unwrap();
+        let text = text(&zip.finish().unwrap().into_inner());
+        assert!(text.contains("is a zip file without a data.pkl"), "{name}: {text}");
     }
 }
 

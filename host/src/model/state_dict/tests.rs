@@ -48,7 +48,7 @@ fn message(name: &str) -> String {
 #[test]
 fn every_state_dict_is_read_as_python_reads_it() {
     let expected = expected();
-    assert_eq!(expected.len(), 20);
+    assert_eq!(expected.len(), 21);
     for (name, entries) in expected {
         let tensors = tensors(&testdata().join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let names: Vec<&String> = tensors.iter().map(|tensor| &tensor.name).collect();

@@ -22,6 +22,7 @@ use pytorch_reader::PickleValue;
 use pytorch_reader::PytorchError;
 use pytorch_reader::PytorchReader;
 use zip::ZipArchive;
+use zip::ZipReadOptions;
 use zip::read::ArchiveOffset;
 use zip::read::Config;
 
@@ -64,7 +65,7 @@ pub(super) fn read_zip(path: &Path, file: &File) -> Result<Contents, StateDictEr
     if names.iter().any(|name| is_record(name, "constants.pkl")) {
         return Ok(Contents::TorchScript);
     }
-    let Some(pickle) = names.iter().find(|name| is_record(name, "data.pkl")) else {
+    let Some(pickle) = names.iter().position(|name| is_record(name, "data.pkl")) else {
         return Err(StateDictError::damaged("it is a zip file without a data.pkl"));
     };
     let mut total = 0_u64;
@@ -73,7 +74,10 @@ pub(super) fn read_zip(path: &Path, file: &File) -> Result<Contents, StateDictEr
         total = total.saturating_add(record.size());
     }
     check_size("records", total, memory_limit(file_length))?;
-    let mut record = archive.by_name(pickle).map_err(|error| StateDictError::damaged(&error))?;
+    // Its checksum is left to who reads it: PyTorch can be told to write none.
+    let options = ZipReadOptions::new().ignore_crc32(true);
+    let record = archive.by_index_with_options(pickle, options);
+    let mut record = record.map_err(|error| StateDictError::damaged(&error))?;
     check_size("pickle", record.size(), PICKLE_LIMIT)?;
     let mut head = Vec::new();
     record.by_ref().take(PICKLE_HEAD).read_to_end(&mut head).map_err(|error| StateDictError::damaged(&error))?;
