@@ -53,8 +53,9 @@ const HOMES: &[(&[&str], &[&str])] = &[
         &[
             "host/src/archive/",
             "host/src/model/state_dict/",
-            "handler-sdk/src/torch_file/",
-            "handler-sdk/src/text/pickle/",
+            "handler-sdk/src/pickle/",
+            "handler-sdk/src/torch_file/write.rs",
+            "handler-sdk/src/torch_file/tests.rs",
         ],
     ),
     (&["tokenizers"], &["handler-sdk/src/text/tokenizer.rs"]),
@@ -75,7 +76,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["prometheus", "sysinfo"], &["host/src/metrics/"]),
     (&["nvml_wrapper"], &["host/src/metrics/gpu.rs"]),
     (&["clap"], &["host/src/cli/"]),
-    (&["image", "gif"], &["handler-sdk/src/vision/"]),
+    (&["image", "gif", "libjpeg_turbo_rs"], &["handler-sdk/src/vision/"]),
     (
         &["abi_stable"],
         &[

@@ -66,15 +66,22 @@
 //!
 //! Units and shapes: tensors are row-major; `preprocess` gives one without the batch dimension, the model sees `[n, …]`; bytes are bytes, times are in the unit that their name says.
 //!
+//! # On top of another handler
+//!
+//! The SDK has TorchServe's default handlers, for pictures in the module `vision` and for texts in `text`.
+//! A handler that differs from one of them in a step or two holds it, writes those steps, and leaves the others to it with [`pass_on!`].
+//!
 //! # Features
 //!
+//! None is on by default: `handler-sdk = { version = "1", features = ["vision"] }` asks for one.
+//!
+//! * `vision`: the module `vision`, from a picture in a request to the tensor that a network for pictures takes, and TorchServe's `ImageClassifier`, `ImageSegmenter` and `ObjectDetector`; needs no libtorch.
+//! * `text`: the module `text`, TorchServe's `TextClassifier` and its parts; needs no libtorch.
+//! * `tokenizers`: the same with Hugging Face's `tokenizer.json`; all of it is Rust.
+//! * `torch-file`: the module `torch_file` reads and writes tensors as `torch.save` does; needs no libtorch.
 //! * `tch`: tensors are `tch::Tensor`s, shared with the host without a copy, on any device; needs libtorch 2.11.0 to build.
 //!   Without it a handler builds in seconds, and may still call the host's models with plain tensors.
 //! * `architectures` (with `tch`): [`Network`] serves the state dicts of networks that are built in: torchvision's ResNets and DenseNets, and the MNIST example's.
-//! * `torch-file`: [`torch_file`](https://docs.rs/handler-sdk/latest/handler_sdk/torch_file/) reads and writes tensors as `torch.save` does; needs no libtorch.
-//! * `vision`: the module `vision`, from a picture in a request to the tensor that a network for pictures takes, as TorchServe's `VisionHandler` makes it; needs no libtorch.
-//! * `text`: handlers of texts, in the module [`text`].
-//! * `tokenizers`: the same with Hugging Face's `tokenizer.json`.
 #![deny(missing_docs)]
 
 pub mod attribution;
@@ -85,6 +92,10 @@ mod handler;
 mod model;
 mod network;
 mod pass_on;
+// Vocabularies need some of it, tensors some other.
+#[cfg(any(feature = "text", feature = "torch-file"))]
+#[cfg_attr(not(all(feature = "text", feature = "torch-file")), allow(dead_code))]
+mod pickle;
 mod request;
 mod response;
 mod tensor;

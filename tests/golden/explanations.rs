@@ -19,9 +19,6 @@ use super::server;
 /// How far an attribution may be off, in parts of the largest.
 const SHARE: f64 = 1e-2;
 
-/// The same of a JPEG, whose pixels are off already: the maximum of a pool may be another pixel's.
-const OF_JPEG: f64 = 0.15;
-
 /// The side of what ImageNet's transforms make.
 const SIDE: usize = 224;
 
@@ -35,16 +32,15 @@ fn attributions_to_pixels_are_captum_s() {
         let content = picture(case["picture"].as_str().unwrap());
         let ours = flat(&explained(&server, case, &content).json());
         named.same("the number of values", &ours.len(), &(3 * SIDE * SIDE));
-        let share = if case["picture"].as_str().unwrap().ends_with(".jpg") { OF_JPEG } else { SHARE };
         let scale = case["largest"].as_f64().unwrap();
         let (_, theirs) = expected.tensor(&case["attributions"]);
         for (place, (got, wanted)) in sampled(&ours, SIDE, index(&case["stride"])).into_iter().zip(theirs).enumerate() {
-            named.near(&format!("attribution {place} of those compared"), got, (wanted, share * scale));
+            named.near(&format!("attribution {place} of those compared"), got, (wanted, SHARE * scale));
         }
         // Of all pixels, also of those between; it is what the score gains from a black picture.
         let wanted = case["sum"].as_f64().unwrap();
-        named.near("the sum", ours.iter().sum(), (wanted, share * wanted.abs().max(1.0)));
-        named.near("the largest", largest(&ours), (scale, share * scale));
+        named.near("the sum", ours.iter().sum(), (wanted, SHARE * wanted.abs().max(1.0)));
+        named.near("the largest", largest(&ours), (scale, SHARE * scale));
     }
 }
 

@@ -4,7 +4,6 @@ mod classifier;
 mod clean;
 mod contractions;
 mod encoder;
-mod pickle;
 mod settings;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;

@@ -1,5 +1,6 @@
 //! `source_vocab.pt`: which token has which index.
 
+mod file;
 mod shapes;
 
 use std::collections::HashMap;
@@ -14,8 +15,6 @@ use std::time::SystemTime;
 
 use crate::Error;
 use crate::Result;
-
-use super::pickle;
 
 /// The tokens that a model knows, each with its index.
 ///
@@ -76,10 +75,10 @@ impl Vocabulary {
     }
 
     fn read(path: &Path) -> Result<Self> {
-        let file = path.file_name().unwrap_or(path.as_os_str()).display();
-        pickle::load(path, shapes::vocabulary).map_err(|found| {
+        let name = path.file_name().unwrap_or(path.as_os_str()).display();
+        file::load(path, shapes::vocabulary).map_err(|found| {
             Error::new(format!(
-                "{file} holds no vocabulary: {found}. Save one with torch.save: a dict from tokens to indices, or torchtext's Vocab"
+                "{name} holds no vocabulary: {found}. Save one with torch.save: a dict from tokens to indices, or torchtext's Vocab"
             ))
         })
     }

@@ -14,10 +14,9 @@
 //! A file is a zip whose pickle is read as data: no code in it runs, whoever wrote it, and what it says of lengths is held against what it holds.
 //! Read is the form that PyTorch writes since 1.6, with one dense tensor or parameter of a type that [`DType`](crate::DType) has, wherever it lived.
 
-mod record;
+mod read;
 #[cfg(test)]
 mod tests;
-mod unpickle;
 mod view;
 mod write;
 
@@ -32,12 +31,12 @@ pub use write::save;
 ///
 /// Fails with status 400 where the bytes are anything else, and says what.
 pub fn load(bytes: &[u8]) -> Result<Tensor> {
-    record::load(bytes).map_err(|found| refusal("the input", &found))
+    read::load(bytes).map_err(|found| refusal("the input", &found))
 }
 
 /// Reads the tensor that a client sent in a field; the error names the field, too.
 pub fn load_field(field: &Field<'_>) -> Result<Tensor> {
-    record::load(field.bytes()).map_err(|found| refusal(&format!("field `{}`", field.name()), &found))
+    read::load(field.bytes()).map_err(|found| refusal(&format!("field `{}`", field.name()), &found))
 }
 
 fn refusal(what: &str, found: &str) -> Error {

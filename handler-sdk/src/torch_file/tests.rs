@@ -66,6 +66,7 @@ fn what_torch_saved_is_read() {
     for (file, dtype, shape, values) in [
         (file!("float32"), DType::F32, vec![2, 3, 4], grid().iter().map(|value| value / 8.0).collect()),
         (file!("protocol4"), DType::F32, vec![2, 3, 4], grid().iter().map(|value| value / 8.0).collect()),
+        (file!("named_with_21_letters"), DType::F32, vec![2, 3, 4], grid().iter().map(|value| value / 8.0).collect()),
         (file!("float64"), DType::F64, vec![3, 4], eighths()),
         (file!("float16"), DType::F16, vec![3, 4], eighths()),
         (file!("bfloat16"), DType::BF16, vec![3, 4], eighths()),

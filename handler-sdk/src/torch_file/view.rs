@@ -1,19 +1,17 @@
 //! What a pickled tensor is: a look at a record of numbers, with a shape and steps.
 
-use std::rc::Rc;
-
 use crate::DType;
 use crate::Tensor;
 
 /// A run of numbers, of which tensors are views.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Storage {
     /// The name of its record.
-    pub(super) key: Rc<str>,
+    pub(super) key: String,
     pub(super) dtype: DType,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct View {
     storage: Storage,
     /// Where the first element lies.

@@ -7,7 +7,7 @@ use zip::CompressionMethod;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::record::BYTE_ORDER;
+use super::read::BYTE_ORDER;
 use super::view::STORAGES;
 use crate::DType;
 use crate::Error;

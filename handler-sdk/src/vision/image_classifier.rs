@@ -22,9 +22,10 @@ use crate::vision::VisionHandler;
 /// * An answer has 5 classes, or as many as `handler: {topk: 3}` of `model-config.yaml` says, or all where the model has fewer.
 /// * `/explanations` says each number's share in the score of one class, that of the field `target`; `handler: {n_steps: 50}` makes it more exact than 15 steps do.
 ///
-/// A handler of yours holds one, passes the steps on, and replaces what is to be different:
+/// A handler of yours holds one, leaves it steps with [`pass_on!`](crate::pass_on), and writes what is to be different:
 ///
 /// ```
+/// use handler_sdk::pass_on;
 /// use handler_sdk::prelude::*;
 /// use handler_sdk::testing::{Host, Request as Sent};
 /// use handler_sdk::vision::{Compose, ImageClassifier, Transform};
@@ -37,21 +38,15 @@ use crate::vision::VisionHandler;
 ///         Self(ImageClassifier::new(Compose::new([
 ///             Transform::ResizeTo { height: 64, width: 64 },
 ///             Transform::ToTensor,
-///         ])))
+///         ])).with_classes(2))
 ///     }
 /// }
 ///
 /// impl Handler for Pets {
-///     fn initialize(&mut self, context: &Context) -> Result<()> {
-///         self.0.initialize(context)
-///     }
-///
-///     fn preprocess(&self, request: &Request, context: &Context) -> Result<Value> {
-///         self.0.preprocess(request, context)
-///     }
+///     pass_on!(0: initialize, self_test, preprocess, inference, explain);
 ///
 ///     fn postprocess(&self, scores: Value, _: &Request, _: &Context) -> Result<Response> {
-///         Ok(Response::text(["cat", "dog"][scores.tensor()?.argmax()?.min(1)]))
+///         Ok(Response::text(["cat", "dog"][scores.tensor()?.argmax()?]))
 ///     }
 /// }
 ///

@@ -4,7 +4,7 @@
 //! The answer is large: 224 × 224 pairs of numbers, about 2.5 MB of JSON.
 //!
 //! Copy this folder for a model that says something of each pixel, and write a `postprocess` that answers with less: a picture of the classes, the share of each, the outline of one.
-//! Your type then holds an `ImageSegmenter`, passes `initialize`, `preprocess` and `inference` on, and gets the scores `[classes, height, width]` of its request.
+//! Your type then holds an `ImageSegmenter`, with `pass_on!(0: initialize, self_test, preprocess, inference)` in its `impl Handler`, and gets the scores `[classes, height, width]` of its request.
 
 use handler_sdk::export_handler;
 use handler_sdk::vision::ImageSegmenter;

@@ -5,22 +5,15 @@
 //! Copy this folder to start a handler of texts, and replace the step that is to be another:
 //!
 //! ```ignore
+//! use handler_sdk::pass_on;
+//! use handler_sdk::prelude::*;
+//! use handler_sdk::text::TextClassifier;
+//!
 //! #[derive(Default)]
 //! struct Headlines(TextClassifier);
 //!
 //! impl Handler for Headlines {
-//!     // Passed on as they are, as `self_test` and `explain` may be:
-//!     fn initialize(&mut self, context: &Context) -> Result<()> {
-//!         self.0.initialize(context)
-//!     }
-//!
-//!     fn preprocess(&self, request: &Request, context: &Context) -> Result<Value> {
-//!         self.0.preprocess(request, context)
-//!     }
-//!
-//!     fn inference(&self, inputs: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
-//!         self.0.inference(inputs, context)
-//!     }
+//!     pass_on!(0: initialize, self_test, preprocess, inference, explain);
 //!
 //!     // The one that differs: the number of the likeliest class alone.
 //!     fn postprocess(&self, scores: Value, _: &Request, _: &Context) -> Result<Response> {

@@ -1,10 +1,10 @@
 //! The forms that vocabularies have been saved in.
 
 use super::Vocabulary;
-use crate::text::pickle::Id;
-use crate::text::pickle::Node;
-use crate::text::pickle::Object;
-use crate::text::pickle::Pickle;
+use crate::pickle::Id;
+use crate::pickle::Node;
+use crate::pickle::Object;
+use crate::pickle::Pickle;
 
 /// Attributes under which classes keep their dict from tokens to indices.
 const INDICES: [&str; 5] = ["stoi", "word2idx", "word_to_idx", "token2idx", "token_to_idx"];

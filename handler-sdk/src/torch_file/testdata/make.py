@@ -20,6 +20,8 @@ things = {
     "empty": torch.zeros(0, 3),
     "parameter": torch.nn.Parameter(grid[0] / 8),
     "transposed": grid.permute(2, 0, 1),
+    # The directory's first entry is then as long as the end that PyTorch writes for large zips.
+    "named_with_21_letters": grid / 8,
     "window": grid[1:, ::2, 1:3],
     "expanded": torch.tensor([1.0, 2.0]).reshape(2, 1).expand(2, 3),
     "dict": {"image": grid},

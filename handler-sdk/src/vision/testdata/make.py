@@ -169,6 +169,49 @@ def on_larger_screen(gif, width, height):
     return bytes(data)
 
 
+def resampled(jpeg, width, height, sampling):
+    """The same JPEG's blocks of another size of channels, which PIL can read, but not write."""
+    data = bytearray(jpeg.read_bytes())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    data[frame + 11 : frame + 11 + 3 * len(sampling) : 3] = bytes(sampling)
+    return data
+
+
+def ycck(jpeg):
+    """The same JPEG's channels, read as Adobe's YCCK."""
+    data = bytearray(jpeg.read_bytes())
+    data[data.index(b"Adobe") + 11] = 2
+    return data
+
+
+def jpegs(folder):
+    """Of each kind that libjpeg has code of its own for."""
+    sizes = [(1, 1), (17, 13), (64, 48), (101, 77)]
+    for width, height in sizes:
+        colour = picture("RGB", width, height)
+        for name, sampling in (("444", 0), ("422", 1), ("420", 2)):
+            colour.save(folder / f"noise-{name}-{width}x{height}.jpg", quality=60, subsampling=sampling)
+    colour.save(folder / "best.jpg", quality=100, subsampling=2, progressive=True)
+    colour.save(folder / "worst.jpg", quality=5, subsampling=2)
+    colour.save(folder / "restarts.jpg", quality=75, subsampling=2, restart_marker_blocks=3)
+    # The last scans are missing, which libjpeg smooths over.
+    whole = (folder / "best.jpg").read_bytes()
+    scans = [place for place in range(len(whole)) if whole[place : place + 2] == b"\xff\xda"]
+    (folder / "unfinished.jpg").write_bytes(whole[: scans[3]] + b"\xff\xd9")
+    # Cut off, but with an end: libjpeg fills it up.
+    whole = (folder / "noise-420-101x77.jpg").read_bytes()
+    (folder / "cut-off.jpg").write_bytes(whole[: len(whole) * 3 // 4] + b"\xff\xd9")
+    # As many blocks, in the same order.
+    picture("RGB", 64, 32).save(folder / "440.jpg", subsampling=1)
+    (folder / "440.jpg").write_bytes(resampled(folder / "440.jpg", 32, 64, (0x12, 0x11, 0x11)))
+    picture("RGB", 64, 64).save(folder / "411.jpg", subsampling=2)
+    (folder / "411.jpg").write_bytes(resampled(folder / "411.jpg", 127, 31, (0x41, 0x11, 0x11)))
+    picture("RGB", 48, 32).convert("CMYK").save(folder / "ycck.jpg")
+    (folder / "ycck.jpg").write_bytes(ycck(folder / "ycck.jpg"))
+    (folder / "ycck-422.jpg").write_bytes(resampled(folder / "ycck.jpg", 59, 30, (0x21, 0x11, 0x11, 0x21)))
+
+
 def pictures(folder):
     folder.mkdir(exist_ok=True)
     width, height = 37, 23
@@ -184,6 +227,7 @@ def pictures(folder):
     grey.save(folder / "grey.jpg", quality=85)
     smooth.convert("CMYK").save(folder / "cmyk.jpg", quality=90)
     smooth.save(folder / "rgb.jpg", quality=90, keep_rgb=True)
+    jpegs(folder)
     smooth.save(folder / "lossy.webp", quality=80)
     smooth.save(folder / "lossless.webp", lossless=True)
     clear.save(folder / "alpha.webp", lossless=True)

@@ -2,8 +2,10 @@
 //!
 //! The crate `pytorch-reader` reads both: it bounds nesting, copies and lengths, and leaves each tensor in the
 //! file until it is asked for. What it leaves open is closed here before it sees the file: how far a compressed
-//! or expanded file may grow, and formats that nobody needs. `zip` has its second home here, to look before that.
+//! or expanded file may grow, formats that nobody needs, and zips that it would misread. `zip` has its second home
+//! here, to look before that.
 
+mod misread;
 mod root_class;
 
 use std::collections::HashMap;
@@ -11,19 +13,24 @@ use std::fs::File;
 use std::io::BufReader;
 use std::io::Read;
 use std::io::Seek;
+use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::path::PathBuf;
 
 use handler_sdk::DType;
 use pytorch_reader::PickleValue;
 use pytorch_reader::PytorchError;
 use pytorch_reader::PytorchReader;
 use zip::ZipArchive;
+use zip::read::ArchiveOffset;
+use zip::read::Config;
 
 use super::Contents;
 use super::NamedTensor;
 use super::StateDictError;
 use super::tensors::Place;
 use super::tensors::shape_of;
+use misread::copy_if_misread;
 use root_class::legacy_module_class;
 use root_class::root_class;
 
@@ -44,7 +51,10 @@ fn memory_limit(file_length: u64) -> u64 {
 
 pub(super) fn read_zip(path: &Path, file: &File) -> Result<Contents, StateDictError> {
     let file_length = file.metadata()?.len();
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| StateDictError::damaged(&error))?;
+    // Said to begin where the file begins, as it does to libtorch: see `misread` for what looking for it leads to.
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let archive = ZipArchive::with_config(config, BufReader::new(file));
+    let mut archive = archive.map_err(|error| StateDictError::damaged(&error))?;
     let names: Vec<String> = archive
         .file_names()
         .map(|name| name.map(|name| name.to_string()))
@@ -71,7 +81,11 @@ pub(super) fn read_zip(path: &Path, file: &File) -> Result<Contents, StateDictEr
     if let Some(class) = root_class(&head) {
         return Err(StateDictError::Object { class });
     }
-    read_tensors(path, file_length).map(Contents::StateDict).map_err(Failure::into_error)
+    // The tensors keep it open, and it is gone when they are.
+    let copy = copy_if_misread(path, file)?;
+    let copied = copy.as_ref().map(|copy| PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd())));
+    let tensors = read_tensors(copied.as_deref().unwrap_or(path), file_length);
+    tensors.map(Contents::StateDict).map_err(Failure::into_error)
 }
 
 pub(super) fn read_legacy(path: &Path, mut file: &File) -> Result<Vec<NamedTensor>, StateDictError> {

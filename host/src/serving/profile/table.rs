@@ -22,6 +22,15 @@ struct Row {
     own: Duration,
 }
 
+/// What one call adds to its row.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// Nothing where the call ran within another of the same row, which has counted it.
+    total: Duration,
+    /// Without the operators within.
+    own: Duration,
+}
+
 /// The one column that isn't filled up: a concatenation may have a long list.
 const SHAPES: &str = "Input shapes";
 
@@ -96,10 +105,9 @@ impl Trace {
     fn operator_rows(&self) -> Vec<Vec<String>> {
         let mut rows: HashMap<(&str, String), Row> = HashMap::new();
         for batch in &self.batches {
-            let own = own_times(&batch.operators.list);
-            for (operator, own) in batch.operators.list.iter().zip(own) {
+            for (operator, times) in batch.operators.list.iter().zip(times(&batch.operators.list)) {
                 let key = (operator.name.as_str(), shapes(&operator.inputs));
-                rows.entry(key).or_default().add(operator.took, own);
+                rows.entry(key).or_default().add(times.total, times.own);
             }
         }
         let whole = rows.values().map(|row| row.own).sum();
@@ -137,18 +145,25 @@ impl Row {
     }
 }
 
-/// The time that each operator took without those that it ran.
-fn own_times(operators: &[Operator]) -> Vec<Duration> {
-    let mut own: Vec<_> = operators.iter().map(|operator| operator.took).collect();
+/// What each operator adds to its row.
+fn times(operators: &[Operator]) -> Vec<Times> {
+    let mut times: Vec<_> =
+        operators.iter().map(|operator| Times { total: operator.took, own: operator.took }).collect();
     let mut open: Vec<usize> = Vec::new();
     for (index, operator) in operators.iter().enumerate() {
         open.truncate(operator.depth);
         if let Some(&outer) = open.last() {
-            own[outer] = own[outer].saturating_sub(operator.took);
+            times[outer].own = times[outer].own.saturating_sub(operator.took);
+        }
+        // libtorch tells TorchScript's methods twice, one within the other.
+        let is_same =
+            |&outer: &usize| operators[outer].name == operator.name && operators[outer].inputs == operator.inputs;
+        if open.iter().any(is_same) {
+            times[index].total = Duration::ZERO;
         }
         open.push(index);
     }
-    own
+    times
 }
 
 /// As `[[1, 3, 224, 224], [64, 3, 7, 7], []]`: what is no tensor has no shape.

@@ -227,6 +227,19 @@ fn the_table_tells_stages_and_operators_by_their_own_time() {
 }
 
 #[test]
+fn a_call_within_the_same_call_is_counted_once_in_the_total() {
+    let mut one = batch(Instant::now(), 0);
+    let mut inner = one.operators.list[0].clone();
+    (inner.took, inner.depth) = (micros(390), 1);
+    one.operators.list[1].depth = 2;
+    one.operators.list.insert(1, inner);
+    let table = trace(vec![one]).table();
+    let linear = table.lines().find(|line| line.starts_with("aten::linear")).unwrap();
+    let columns: Vec<&str> = linear.split_whitespace().take(7).collect();
+    assert_eq!(columns, ["aten::linear", "22.22%", "0.100", "88.89%", "0.400", "0.200", "2"], "{table}");
+}
+
+#[test]
 fn without_operators_the_table_says_why() {
     let mut one = batch(Instant::now(), 0);
     one.operators = Operators::default();

@@ -100,6 +100,10 @@ for protocol in (3, 4, 5):
 torch.save(net.state_dict(), "module_protocol4_legacy.pt", _use_new_zipfile_serialization=False, pickle_protocol=4)
 note("module_protocol4_legacy.pt", net.state_dict())
 
+# The directory's first entry is then as long as the end that PyTorch writes for large zips.
+torch.save(net.state_dict(), "named_with_21_letters.pt")
+note("named_with_21_letters.pt", net.state_dict())
+
 safetensors.torch.save_file(dict(kinds), "kinds.safetensors", {"format": "pt"})
 note("kinds.safetensors", kinds)
 
@@ -116,6 +120,8 @@ torch.save({"w": torch.zeros(2, dtype=torch.complex64)}, "complex.pt")
 torch.save({"ids": torch.zeros(2, dtype=torch.uint16)}, "u16.pt")
 safetensors.torch.save_file({"ids": torch.zeros(2, dtype=torch.uint16)}, "u16.safetensors")
 torch.jit.script(torch.nn.Linear(1, 1)).save("torchscript.pt")
+# As above, with another first entry.
+torch.jit.script(torch.nn.Linear(1, 1)).save("torchscript_in_23_chars.pt")
 with tarfile.open("tar.pt", "w", format=tarfile.USTAR_FORMAT) as tar:
     tar.addfile(tarfile.TarInfo("sys_info"))
 with open("tar.pt", "r+b") as file:

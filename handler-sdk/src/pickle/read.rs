@@ -1,4 +1,6 @@
-//! The machine that a pickle is a program for, as far as vocabularies need it: protocols 2 to 5.
+//! The machine that a pickle is a program for, as far as vocabularies and tensors need it: protocols 2 to 5.
+
+use std::fmt;
 
 use super::Id;
 use super::Node;
@@ -7,18 +9,26 @@ use super::Pickle;
 
 /// How much a pickle may ask for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Instructions; each makes one object at most, and a token of a vocabulary takes three.
-    pub(super) steps: usize,
+    pub(crate) steps: usize,
     /// Objects that Python would call something for, which take the most memory.
-    pub(super) objects: usize,
+    pub(crate) objects: usize,
 }
 
-/// Room for six million tokens; at worst a gigabyte of memory, and that only for a file made to take it.
-pub(super) const LIMITS: Limits = Limits { steps: 20_000_000, objects: 10_000 };
+/// Why a pickle isn't read.
+#[derive(Debug)]
+pub(crate) enum Fault<'a> {
+    /// It has more instructions than it may have. What they have come to has the outermost object as its root, if that is begun.
+    TooLong { steps: usize, outermost: Option<Pickle<'a>>, place: usize },
+    /// An instruction that isn't followed here.
+    Step { code: u8, place: usize },
+    /// It is no pickle, or asks for too much.
+    Broken { found: String, place: usize },
+}
 
-/// Reads one pickle; gives it with the bytes that follow it. An error says what was found, and where.
-pub(super) fn read(data: &[u8], limits: Limits) -> Result<(Pickle<'_>, &[u8]), String> {
+/// Reads one pickle; gives it with the bytes that follow it.
+pub(crate) fn read(data: &[u8], limits: Limits) -> Result<(Pickle<'_>, &[u8]), Fault<'_>> {
     let mut machine = Machine {
         data,
         place: 0,
@@ -29,9 +39,26 @@ pub(super) fn read(data: &[u8], limits: Limits) -> Result<(Pickle<'_>, &[u8]), S
         objects: 0,
         limits,
     };
-    let root = machine.run().map_err(|found| format!("{found}, at byte {}", machine.place))?;
-    let rest = &data[machine.place..];
-    Ok((Pickle { nodes: machine.nodes, root }, rest))
+    for _ in 0..limits.steps {
+        match machine.step() {
+            Ok(Next::Step) => {}
+            Ok(Next::End(root)) => return Ok((Pickle { nodes: machine.nodes, root }, &data[machine.place..])),
+            Ok(Next::Unknown(code)) => return Err(Fault::Step { code, place: machine.place }),
+            Err(found) => return Err(Fault::Broken { found, place: machine.place }),
+        }
+    }
+    // What lies below all marks will hold the rest.
+    let outermost = machine.stack.first().copied().filter(|_| machine.marks.first() != Some(&0));
+    let nodes = machine.nodes;
+    let outermost = outermost.map(|root| Pickle { nodes, root });
+    Err(Fault::TooLong { steps: limits.steps, outermost, place: machine.place })
+}
+
+/// What follows an instruction.
+enum Next {
+    Step,
+    End(Id),
+    Unknown(u8),
 }
 
 struct Machine<'a> {
@@ -47,28 +74,41 @@ struct Machine<'a> {
     limits: Limits,
 }
 
+// === impl Fault ===
+
+impl fmt::Display for Fault<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match self {
+            Self::TooLong { steps, place, .. } => {
+                write!(f, "it has more than {steps} instructions")?;
+                place
+            }
+            Self::Step { code, place } => {
+                write!(f, "the instruction {code:#04x} isn't one of a vocabulary's or a tensor's")?;
+                place
+            }
+            Self::Broken { found, place } => {
+                write!(f, "{found}")?;
+                place
+            }
+        };
+        write!(f, ", at byte {place}")
+    }
+}
+
 // === impl Machine ===
 
 impl<'a> Machine<'a> {
-    fn run(&mut self) -> Result<Id, String> {
-        for _ in 0..self.limits.steps {
-            let code = self.byte()?;
-            if code == b'.' {
-                return self.pop();
-            }
-            self.step(code)?;
-        }
-        Err(format!("it has more than {} instructions", self.limits.steps))
-    }
-
-    fn step(&mut self, code: u8) -> Result<(), String> {
+    fn step(&mut self) -> Result<Next, String> {
+        let code = self.byte()?;
         match code {
+            b'.' => return self.pop().map(Next::End),
             // PROTO and FRAME: how it was written.
             0x80 => self.bytes(1).map(drop),
             0x95 => self.bytes(8).map(drop),
             // Constants.
             b'N' => self.push(Node::None),
-            0x88 | 0x89 => self.push(Node::Other),
+            0x88 | 0x89 => self.push(Node::Bool),
             b'K' => self.number(1, false),
             b'M' => self.number(2, false),
             b'J' => self.number(4, true),
@@ -80,7 +120,10 @@ impl<'a> Machine<'a> {
                 let length = self.length(4)?;
                 self.number(length, true)
             }
-            b'G' => self.skip(8),
+            b'G' => {
+                self.bytes(8)?;
+                self.push(Node::Float)
+            }
             // Texts and bytes, by the width of their lengths.
             0x8c | b'U' => self.text(1),
             b'X' | b'T' => self.text(4),
@@ -89,14 +132,19 @@ impl<'a> Machine<'a> {
             b'B' => self.length(4).and_then(|length| self.skip(length)),
             0x8e | 0x96 => self.length(8).and_then(|length| self.skip(length)),
             // Lists, tuples, sets.
-            b')' | b']' | 0x8f => self.push(Node::Sequence(Vec::new())),
+            b']' | 0x8f => self.push(Node::List(Vec::new())),
+            b')' => self.push(Node::Tuple(Vec::new())),
             0x85..=0x87 => {
                 let items = self.take(usize::from(code - 0x84))?;
-                self.push(Node::Sequence(items))
+                self.push(Node::Tuple(items))
             }
-            b't' | b'l' | 0x91 => {
+            b't' => {
                 let items = self.take_marked()?;
-                self.push(Node::Sequence(items))
+                self.push(Node::Tuple(items))
+            }
+            b'l' | 0x91 => {
+                let items = self.take_marked()?;
+                self.push(Node::List(items))
             }
             b'a' => {
                 let items = self.take(1)?;
@@ -142,15 +190,15 @@ impl<'a> Machine<'a> {
             }
             b'b' => {
                 let [state] = self.take_array()?;
-                // Of anything else the state is no data of a vocabulary.
+                // Of anything else the state is nothing that is looked for.
                 if let Node::Object(object) = self.top()? {
                     object.state = Some(state);
                 }
                 Ok(())
             }
             b'Q' => {
-                self.pop()?;
-                self.push(Node::Other)
+                let name = self.pop()?;
+                self.push(Node::Outside(name))
             }
             // The stack and the memo.
             b'(' => {
@@ -169,8 +217,9 @@ impl<'a> Machine<'a> {
             0x94 => self.remember(self.memo.len()),
             b'h' => self.length(1).and_then(|key| self.recall(key)),
             b'j' => self.length(4).and_then(|key| self.recall(key)),
-            other => Err(format!("the instruction {other:#04x} isn't one of a vocabulary's")),
-        }
+            _ => return Ok(Next::Unknown(code)),
+        }?;
+        Ok(Next::Step)
     }
 
     fn byte(&mut self) -> Result<u8, String> {
@@ -267,7 +316,7 @@ impl<'a> Machine<'a> {
 
     fn extend(&mut self, more: Vec<Id>) -> Result<(), String> {
         match self.top()? {
-            Node::Sequence(items) => items.extend(more),
+            Node::List(items) => items.extend(more),
             Node::Object(object) => object.items.extend(more),
             _ => return Err("it adds items to what is no list".to_owned()),
         }

@@ -1,12 +1,11 @@
 //! Pickles that no Python has written.
 
-use super::read::LIMITS;
-use super::read::Limits;
-use super::read::read;
 use super::*;
 
+const LIMITS: Limits = Limits { steps: 2_000_000, objects: 10_000 };
+
 fn error(data: &[u8]) -> String {
-    read(data, LIMITS).unwrap_err()
+    read(data, LIMITS).unwrap_err().to_string()
 }
 
 #[test]
@@ -27,6 +26,8 @@ fn a_broken_pickle_is_an_error_that_says_where() {
         (b"q\x00.", "its stack is empty"),
         (b"Nr\xff\xff\xff\xff.", "puts aside 4294967295 objects"),
         (b"NNa.", "adds items to what is no list"),
+        // Else it could hold what is made of it.
+        (b")Na.", "adds items to what is no list"),
         (b"N(NNu.", "adds entries to what is no dict"),
         (b"NN\x93.", "isn't named by texts"),
         (b"I1\n.", "instruction 0x49"),
@@ -62,9 +63,9 @@ fn numbers_are_read_in_all_their_widths() {
 fn a_pickle_that_asks_for_too_much_is_refused() {
     let few = Limits { steps: 1000, objects: 10 };
     let nested = [vec![b']'; 2000], b".".to_vec()].concat();
-    assert!(read(&nested, few).unwrap_err().contains("more than 1000 instructions"));
+    assert!(read(&nested, few).unwrap_err().to_string().contains("more than 1000 instructions"));
     let calls = [b"cos\nsystem\nq\x00)q\x01".to_vec(), b"h\x00h\x01R".repeat(11), b".".to_vec()].concat();
-    assert!(read(&calls, few).unwrap_err().contains("more than 10 objects"));
+    assert!(read(&calls, few).unwrap_err().to_string().contains("more than 10 objects"));
     // Each list holds the one before twice: in Python's memory it is small, and here, too.
     let mut doubling = b"]".to_vec();
     for _ in 0..200 {
@@ -76,6 +77,22 @@ fn a_pickle_that_asks_for_too_much_is_refused() {
     // Deep, but nothing recurses.
     let deep = [b"]".repeat(500_000), b"a".repeat(499_999), b".".to_vec()].concat();
     assert!(read(&deep, LIMITS).is_ok());
+}
+
+#[test]
+fn a_pickle_that_is_too_long_shows_what_it_would_hold() {
+    let outermost = |start: &[u8]| {
+        let data = [start, &b"N0".repeat(20)].concat();
+        match read(&data, Limits { steps: 10, objects: 10 }) {
+            Err(Fault::TooLong { outermost, .. }) => outermost.map(|pickle| pickle.describe(pickle.root())),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(outermost(b"}(").as_deref(), Some("a dict"));
+    assert_eq!(outermost(b"ca\nb\n)R(").as_deref(), Some("a a.b"));
+    // The list will lie in a tuple.
+    assert_eq!(outermost(b"(](").as_deref(), None);
+    assert_eq!(outermost(b"").as_deref(), None);
 }
 
 #[test]
