@@ -183,7 +183,7 @@ fn after_trial(step: Step, path: &Path) -> String {
         Step::Operators => {
             "it must be built for this libtorch, and register what no other library registers".to_owned()
         }
-        _ => format!("mend the handler, then try `sconce check {}`", path.display()),
+        _ => format!("mend the handler or the archive, then try `sconce check {}`", path.display()),
     }
 }
 

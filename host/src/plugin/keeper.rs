@@ -65,6 +65,12 @@ const KEEPER_COMMAND: &str = "keeper";
 /// The last words of a canary that are shown, in bytes.
 const LAST_WORDS: usize = 600;
 
+/// What is kept of them: libtorch says what was wrong before its frames, of which it prints a hundred.
+const LAST_WORDS_KEPT: usize = 16 << 10;
+
+/// How such a frame begins.
+const FRAME: &str = "frame #";
+
 /// A report is a line; a longer one comes from no canary of ours.
 const LONGEST_REPORT: usize = 1 << 20;
 
@@ -248,12 +254,22 @@ impl Output {
     fn last_words(&self) -> String {
         let end = Instant::now() + LAST_WORDS_WAIT;
         while self.heard.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
-        String::from_utf8_lossy(&self.lock()).trim().replace('\n', " | ")
+        without_frames(&String::from_utf8_lossy(&self.lock()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The end of what was printed, in one line and without the frames of libtorch's exceptions.
+fn without_frames(printed: &str) -> String {
+    let told: Vec<&str> = printed.trim().lines().filter(|line| !line.starts_with(FRAME)).collect();
+    let told = told.join(" | ");
+    let told = told.trim_end_matches(" | ");
+    let from = told.len().saturating_sub(LAST_WORDS);
+    let from = (from..told.len()).find(|&at| told.is_char_boundary(at));
+    from.map(|from| told[from..].to_owned()).unwrap_or_default()
 }
 
 /// Reads to the end, so that no canary ever waits for a reader.
@@ -262,7 +278,7 @@ fn listen(mut printed: PipeReader, kept: &Mutex<Vec<u8>>, tell: &mpsc::SyncSende
     while let Ok(read @ 1..) = printed.read(&mut buffer) {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend_from_slice(&buffer[..read]);
-        let surplus = kept.len().saturating_sub(LAST_WORDS);
+        let surplus = kept.len().saturating_sub(LAST_WORDS_KEPT);
         kept.drain(..surplus);
         drop(kept);
         // Said once is enough; nobody listens once the keeper is dropped.
@@ -299,5 +315,22 @@ fn signal_name(signal: Signal) -> &'static str {
         Signal::KILL => "killed from outside, perhaps for want of memory",
         Signal::TERM => "asked to end from outside",
         _ => "see signal(7)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_say_what_was_wrong_and_not_where_in_libtorch() {
+        let frames: String = (0..40)
+            .map(|number| format!("frame #{number}: <unknown function> + 0x5b206d (0x55 in /lib/libc10.so)\n"))
+            .collect();
+        let printed = format!("terminate called\n  what():  registered twice: hunt\n{frames}\n");
+        assert_eq!(without_frames(&printed), "terminate called |   what():  registered twice: hunt");
+        assert_eq!(without_frames("frame #0: nothing else\n"), "");
+        let long = without_frames(&format!("{}é{}", "-".repeat(9), "x".repeat(LAST_WORDS - 1)));
+        assert_eq!(long, "x".repeat(LAST_WORDS - 1));
     }
 }
