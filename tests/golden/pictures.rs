@@ -23,7 +23,7 @@ const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const DEVIATION: [f64; 3] = [0.229, 0.224, 0.225];
 
 /// How far the levels 0 to 255 of a picture may be off: anywhere, and on average.
-const LEVELS: (f64, f64) = (1.0, 0.255);
+const LEVELS: (f64, f64) = (0.02, 0.001);
 
 /// How far answers may be off.
 struct Allowed {
