@@ -11,6 +11,7 @@ use crate::Request;
 use crate::Result;
 use crate::Tensor;
 use crate::Value;
+use crate::classes;
 
 /// Integrated gradients in so many steps.
 ///
@@ -100,7 +101,7 @@ impl IntegratedGradients {
         let shape = input.shape();
         let numbers = floats(&input)?;
         let output = network.forward(vec![Tensor::stack(&[input])?.into()], context)?;
-        check_target(&output, target)?;
+        check_target(output, target)?;
         let gradients = |points: &[(f32, f32)]| {
             let scaled: Vec<f32> =
                 points.iter().flat_map(|(alpha, _)| numbers.iter().map(move |number| alpha * number)).collect();
@@ -143,7 +144,7 @@ impl IntegratedGradients {
         context: &Context,
     ) -> Result<Tensor> {
         let model = context.model()?;
-        check_target(&model.forward(inputs.to_vec())?, target)?;
+        check_target(model.forward(inputs.to_vec())?, target)?;
         let given = model.layer(layer, inputs.to_vec())?.tensor()?;
         let shape = given.shape();
         let (end, start) = (floats(&given)?, floats(&model.layer(layer, baselines.to_vec())?.tensor()?)?);
@@ -206,8 +207,8 @@ fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.to_f64()?.into_iter().map(|number| number as f32).collect())
 }
 
-fn check_target(output: &Value, target: usize) -> Result<()> {
-    let shape = output.as_tensor().map_err(|error| error.context("explanations"))?.shape();
+fn check_target(output: Value, target: usize) -> Result<()> {
+    let shape = classes::among(output).tensor().map_err(|error| error.context("explanations"))?.shape();
     match shape[..] {
         [_, columns, ..] if usize::try_from(columns).is_ok_and(|columns| target < columns) => Ok(()),
         [_, columns, ..] => Err(Error::bad_request(format!(

@@ -13,6 +13,7 @@ use crate::Context;
 use crate::Error;
 use crate::Result;
 use crate::Tensor;
+use crate::Value;
 
 /// The names of a model's classes, from the archive's `index_to_name.json`.
 ///
@@ -42,6 +43,21 @@ const FILE: &str = "index_to_name.json";
 /// What the file may hold, for those who have to mend it.
 const SHAPES: &str =
     "it must be {\"0\": \"cat\", …}, {\"0\": [\"n02123045\", \"cat\"], …} or {\"object_type_names\": [\"cat\", …]}";
+
+/// Where a dict has the scores.
+const LOGITS: &str = "logits";
+
+/// The scores among what a classifier gives: the first of a tuple, as torchvision's scripted models with auxiliary heads give, what a dict has under `logits`, or the output itself.
+pub(crate) fn among(output: Value) -> Value {
+    match output {
+        Value::List(mut items) if !items.is_empty() => items.swap_remove(0),
+        Value::Dict(mut entries) => match entries.iter().position(|(name, _)| name == LOGITS) {
+            Some(place) => entries.swap_remove(place).1,
+            None => Value::Dict(entries),
+        },
+        other => other,
+    }
+}
 
 /// The scores of one input, one number a class: an output of shape `[classes]`, whatever its type.
 ///

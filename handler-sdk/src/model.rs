@@ -71,6 +71,7 @@ impl<'a> Model<'a> {
     /// The gradients of one column of the output `[rows, columns]` of `forward`, summed over its rows, to the first of the inputs, in whose shape they come.
     ///
     /// With a batch whose rows don't depend on each other, that is each row's own gradient.
+    /// Of a tuple its first counts, of a dict what it has under `logits`.
     /// The first input must hold floating-point numbers.
     /// This takes about three times as long as [`forward`](Self::forward).
     pub fn gradients<V: Into<Value>>(&self, inputs: impl IntoIterator<Item = V>, target: usize) -> Result<Tensor> {

@@ -163,14 +163,8 @@ impl Handler for TextClassifier {
 impl TextClassifier {
     /// The model's scores for these texts.
     fn scores(&self, texts: Vec<Value>, context: &Context) -> Result<Tensor> {
-        match context.model()?.forward(self.encoder.batch(texts)?)? {
-            Value::Tensor(scores) => Ok(scores),
-            Value::List(values) => {
-                let first = values.into_iter().next();
-                first.ok_or_else(|| Error::new("the model gave an empty list; it must begin with the scores"))?.tensor()
-            }
-            output @ Value::Dict(_) => output.get("logits")?.as_tensor().cloned(),
-        }
+        let scores = classes::among(context.model()?.forward(self.encoder.batch(texts)?)?).tensor();
+        scores.map_err(|error| error.context("the scores, alone, first of a tuple or as `logits` of a dict"))
     }
 
     /// The probability of each class under its label, in the classes' order.

@@ -69,9 +69,6 @@ pub struct ImageClassifier {
 /// How many classes TorchServe's answers have.
 const TOP_K: usize = 5;
 
-/// Where a dict has the scores.
-const LOGITS: &str = "logits";
-
 // === impl ImageClassifier ===
 
 impl ImageClassifier {
@@ -146,7 +143,7 @@ impl Handler for ImageClassifier {
     fn self_test(&self, context: &Context) -> Result<()> {
         let blank = Value::batch(vec![self.vision.blank()?.into()])?;
         match self.vision.warm_up(blank, context) {
-            Some(output) => output.split(1)?.into_iter().try_for_each(|row| self.check(&scores(row))),
+            Some(output) => output.split(1)?.into_iter().try_for_each(|row| self.check(&classes::among(row))),
             None => Ok(()),
         }
     }
@@ -156,7 +153,7 @@ impl Handler for ImageClassifier {
     }
 
     fn inference(&self, inputs: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
-        let outputs: Vec<Value> = self.vision.inference(inputs, context)?.into_iter().map(scores).collect();
+        let outputs: Vec<Value> = self.vision.inference(inputs, context)?.into_iter().map(classes::among).collect();
         outputs.iter().try_for_each(|scores| self.check(scores))?;
         Ok(outputs)
     }
@@ -168,18 +165,6 @@ impl Handler for ImageClassifier {
 
     fn explain(&self, request: &Request, context: &Context) -> Result<Response> {
         self.vision.explain(request, context)
-    }
-}
-
-/// The scores among what a model gives for one picture.
-fn scores(row: Value) -> Value {
-    match row {
-        Value::List(mut items) if !items.is_empty() => items.swap_remove(0),
-        Value::Dict(mut entries) => match entries.iter().position(|(name, _)| name == LOGITS) {
-            Some(place) => entries.swap_remove(place).1,
-            None => Value::Dict(entries),
-        },
-        other => other,
     }
 }
 

@@ -237,5 +237,8 @@ fn scores_may_come_in_a_tuple_or_as_logits() {
     }
     let (_folder, host) = strict();
     let error = refusal(host.model(|inputs| Ok(Value::Dict(vec![("scores".to_owned(), summing(inputs)?)]))));
-    assert!(error.log_text().contains("no \"logits\""), "{error}");
+    assert!(
+        error.log_text().contains("`logits` of a dict: expected one tensor, got a dict with [\"scores\"]"),
+        "{error}"
+    );
 }

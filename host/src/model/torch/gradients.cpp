@@ -122,11 +122,21 @@ void leave_inference_mode(std::vector<c10::IValue> &values) {
       value = value.toTensor().clone();
 }
 
+// The tensor among what a method gives: the first of a tuple, or what a dict has under `logits`; the SDK's classes::among.
+c10::IValue among(const c10::IValue &output) {
+  if (output.isTuple() && !output.toTupleRef().elements().empty())
+    return output.toTupleRef().elements()[0];
+  if (output.isGenericDict() && output.toGenericDict().contains("logits"))
+    return output.toGenericDict().at("logits");
+  return output;
+}
+
 // The sum over the rows of one column of an output [rows, columns, …].
 at::Tensor column(const c10::IValue &output, int64_t target) {
-  if (!output.isTensor())
-    throw std::runtime_error("gradients need a model that gives one tensor, and this one gives a " + output.tagKind());
-  const at::Tensor &scores = output.toTensor();
+  const c10::IValue found = among(output);
+  if (!found.isTensor())
+    throw std::runtime_error("gradients need a model that gives one tensor, and this one gives a " + found.tagKind());
+  const at::Tensor &scores = found.toTensor();
   if (scores.dim() < 2)
     throw std::runtime_error(c10::str("gradients need an output of shape [rows, columns], and the model gives ", scores.sizes()));
   if (target >= scores.size(1))

@@ -1,9 +1,27 @@
 """Makes the TorchScript files beside it: python make.py, with torch 2.11.0 installed."""
 
+import tempfile
 from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+
+
+def save(name, module):
+    """Scripts or keeps a module, and leaves out what the compiler notes for error messages: paths of the machine's sources."""
+    module = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module.eval())
+    with tempfile.TemporaryDirectory() as folder:
+        whole = f"{folder}/{name}.pt"
+        module.save(whole)
+        reader, writer = torch._C.PyTorchFileReader(whole), torch._C.PyTorchFileWriter(f"{name}.pt")
+        # These two the writer adds itself.
+        own = {"version", ".data/serialization_id"}
+        for record in reader.get_all_records():
+            if record not in own and not record.endswith(".debug_pkl"):
+                content = reader.get_record(record)
+                writer.write_record(record, content, len(content))
+        writer.write_end_of_file()
+    return module
 
 
 class Sums(nn.Module):
@@ -37,7 +55,7 @@ class Sums(nn.Module):
         return torch.tensor(self.calls)
 
 
-torch.jit.script(Sums().eval()).save("sums.pt")
+save("sums", Sums())
 
 
 class Classifier(nn.Module):
@@ -71,8 +89,8 @@ class Encoder(nn.Module):
         return self.embedding(x) + 1.0
 
 
-torch.jit.script(Classifier().eval()).save("classifier.pt")
-torch.jit.trace(Classifier().eval(), torch.ones(1, 3)).save("classifier_traced.pt")
+save("classifier", Classifier())
+save("classifier_traced", torch.jit.trace(Classifier().eval(), torch.ones(1, 3)))
 
 
 class Detector(nn.Module):
@@ -88,14 +106,31 @@ class Detector(nn.Module):
         }
 
 
+class Several(nn.Module):
+    """A classifier that gives more than its scores, in a tuple or in a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Classifier()
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+        return self.inner(x), None
+
+    @torch.jit.export
+    def named(self, x: Tensor) -> Dict[str, Tensor]:
+        return {"aux": x, "logits": self.inner(x)}
+
+
+save("several", Several())
+
+
 def detector():
     """With torchvision 0.26.0, which registers the operators."""
     import json
 
     import torchvision  # noqa: F401
 
-    scripted = torch.jit.script(Detector().eval())
-    scripted.save("detector.pt")
+    scripted = save("detector", Detector())
     torch.manual_seed(7)
     corners = torch.rand(40, 2) * 12 - 2
     boxes = torch.cat([corners, corners + torch.rand(40, 2) * 8], dim=1)

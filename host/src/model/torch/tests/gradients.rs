@@ -11,7 +11,17 @@ fn classifier(file: &str) -> Arc<dyn Model> {
 }
 
 fn gradients(model: &dyn Model, layer: &str, inputs: &[RawEvent<'_>], target: u64) -> Result<Vec<String>, String> {
-    let asked = RawGradients { method: "forward".into(), layer: layer.into(), target, inputs: inputs.into() };
+    gradients_of(model, "forward", layer, inputs, target)
+}
+
+fn gradients_of(
+    model: &dyn Model,
+    method: &str,
+    layer: &str,
+    inputs: &[RawEvent<'_>],
+    target: u64,
+) -> Result<Vec<String>, String> {
+    let asked = RawGradients { method: method.into(), layer: layer.into(), target, inputs: inputs.into() };
     steps(|emit| model.gradients(&asked, RawDoor::PLAIN, emit))
 }
 
@@ -36,6 +46,17 @@ fn of_the_input_and_of_a_layer() {
             assert_eq!(found, [" [2, 2] [194.0, 78.0, 4.0, -2.0]"], "{file}");
         }
         assert!(!model.footprint().was_changed, "{file}");
+    }
+}
+
+#[test]
+fn of_a_model_that_gives_more_than_scores() {
+    let model = classifier("several.pt");
+    let rows = bytes(&ROWS);
+    let x = input(RawTensor::plain(DType::F32.code(), &[2, 3], &rows));
+    for method in ["forward", "named"] {
+        let found = gradients_of(&*model, method, "", &[x], 1).unwrap();
+        assert_eq!(found, [" [2, 3] [60.0, -24.0, 36.0, 0.0, -4.0, -4.0]"], "{method}");
     }
 }
 
