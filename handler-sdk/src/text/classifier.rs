@@ -49,17 +49,7 @@ use super::settings;
 /// struct WorthReading(TextClassifier);
 ///
 /// impl Handler for WorthReading {
-///     fn initialize(&mut self, context: &Context) -> Result<()> {
-///         self.0.initialize(context)
-///     }
-///
-///     fn preprocess(&self, request: &Request, context: &Context) -> Result<Value> {
-///         self.0.preprocess(request, context)
-///     }
-///
-///     fn inference(&self, inputs: Vec<Value>, context: &Context) -> Result<Vec<Value>> {
-///         self.0.inference(inputs, context)
-///     }
+///     handler_sdk::pass_on!(0: initialize, self_test, preprocess, inference, explain);
 ///
 ///     fn postprocess(&self, scores: Value, _: &Request, _: &Context) -> Result<Response> {
 ///         Ok(Response::text(if scores.tensor()?.argmax()? == 1 { "yes" } else { "no" }))

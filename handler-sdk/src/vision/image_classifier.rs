@@ -102,9 +102,7 @@ impl ImageClassifier {
     pub fn vision(&self) -> &VisionHandler {
         &self.vision
     }
-}
 
-impl ImageClassifier {
     fn check(&self, scores: &Value) -> Result<()> {
         let scores = scores.as_tensor()?;
         classes::check_shape(scores)?;
