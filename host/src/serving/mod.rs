@@ -89,6 +89,7 @@ pub use crate::archive::datatype_name;
 pub use crate::archive::ArchiveFault;
 // Callers make all but the residue, which they read; their place is beside the boundary that they are about.
 pub use crate::plugin::Field;
+pub use crate::plugin::Headers;
 pub use crate::plugin::Request;
 pub use crate::plugin::Residue;
 pub use crate::plugin::Verb;
