@@ -33,6 +33,8 @@ struct State {
     limits: QueueLimits,
     /// Workers that wait for a job.
     idle: usize,
+    /// How many of them were called and aren't up yet: each call is one into the kernel, and a second one for the same worker does nothing.
+    called: usize,
     /// What is said to every further job.
     refusing: Option<ServeError>,
 }
@@ -88,7 +90,7 @@ pub struct QueueStatus {
 
 impl Queue {
     pub(super) fn new(limits: QueueLimits) -> Self {
-        let state = State { jobs: VecDeque::new(), limits, idle: 0, refusing: None };
+        let state = State { jobs: VecDeque::new(), limits, idle: 0, called: 0, refusing: None };
         Self { state: Mutex::new(state), changed: Condvar::new(), turned: Condvar::new() }
     }
 
@@ -108,8 +110,11 @@ impl Queue {
         }
         let place = state.jobs.partition_point(|other| other.urgency <= job.urgency);
         state.jobs.insert(place, job);
+        let calls = state.calls_one();
         drop(state);
-        self.changed.notify_one();
+        if calls {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -150,7 +155,7 @@ impl Queue {
             state = match decision {
                 Decision::Take(count) => {
                     let jobs = state.jobs.drain(..count).collect();
-                    if !state.jobs.is_empty() {
+                    if !state.jobs.is_empty() && state.calls_one() {
                         self.changed.notify_one();
                     }
                     return Taken::Batch(jobs);
@@ -166,6 +171,8 @@ impl Queue {
                 }
             };
             state.idle -= 1;
+            // Whatever woke it, it looks for a job, which is all that the call was for.
+            state.called = state.called.saturating_sub(1);
         }
     }
 
@@ -251,6 +258,13 @@ impl State {
     fn is_full(&self) -> bool {
         let waiting = self.jobs.len();
         waiting >= self.limits.capacity || (self.limits.tickets && waiting >= self.idle)
+    }
+
+    /// Whether a worker is to be called for a job: one that is up, or on its way, looks by itself.
+    fn calls_one(&mut self) -> bool {
+        let calls = self.called < self.idle;
+        self.called += usize::from(calls);
+        calls
     }
 
     /// How many jobs at the head can go into one batch, at most `size`.
