@@ -267,8 +267,7 @@ fn take(raw: &RawTensor<'_>, device: Device) -> Result<Tensor, String> {
         }
         RawDoor::PLAIN => {
             let dtype = DType::from_code(raw.dtype).ok_or_else(|| format!("unknown element type {}", raw.dtype))?;
-            let kind = kind_of(dtype).ok_or_else(|| format!("libtorch has no element type {dtype:?}"))?;
-            return device::place(raw.bytes.as_slice(), raw.shape.as_slice(), kind, device);
+            return device::place(raw.bytes.as_slice(), raw.shape.as_slice(), dtype, device);
         }
         other => return Err(format!("unknown door {}", other.0)),
     };
