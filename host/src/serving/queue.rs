@@ -12,8 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::ServeError;
-use super::batcher::BatchPolicy;
+use super::batcher::Batcher;
 use super::batcher::Decision;
+use super::batcher::View;
 use super::job::Job;
 
 #[derive(Debug)]
@@ -32,6 +33,8 @@ struct State {
     limits: QueueLimits,
     /// Workers that wait for a job.
     idle: usize,
+    /// How many of them were called and aren't up yet: each call is one into the kernel, and a second one for the same worker does nothing.
+    called: usize,
     /// What is said to every further job.
     refusing: Option<ServeError>,
 }
@@ -87,7 +90,7 @@ pub struct QueueStatus {
 
 impl Queue {
     pub(super) fn new(limits: QueueLimits) -> Self {
-        let state = State { jobs: VecDeque::new(), limits, idle: 0, refusing: None };
+        let state = State { jobs: VecDeque::new(), limits, idle: 0, called: 0, refusing: None };
         Self { state: Mutex::new(state), changed: Condvar::new(), turned: Condvar::new() }
     }
 
@@ -107,15 +110,18 @@ impl Queue {
         }
         let place = state.jobs.partition_point(|other| other.urgency <= job.urgency);
         state.jobs.insert(place, job);
+        let calls = state.calls_one();
         drop(state);
-        self.changed.notify_one();
+        if calls {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
     /// Waits for a batch, or for a summons. The end comes once the gate is shut, or once the queue refuses further jobs and is empty.
     ///
     /// What nobody waits for any more is left out: jobs whose client has gone are dropped, those past their deadline answered so.
-    pub(super) fn take(&self, policy: BatchPolicy, gate: &Gate, summons: impl Fn() -> Option<Summons>) -> Taken {
+    pub(super) fn take(&self, batcher: &Batcher, gate: &Gate, summons: impl Fn() -> Option<Summons>) -> Taken {
         let mut state = self.lock();
         loop {
             let summons = summons();
@@ -137,8 +143,8 @@ impl Queue {
             let now = Instant::now();
             state.drop_unwanted(now);
             let oldest = state.jobs.front().map(|job| job.arrived);
-            let alike = state.alike(policy.size);
-            let decision = match policy.decide(now, alike, oldest) {
+            let alike = state.alike(batcher.most());
+            let decision = match batcher.decide(View { now, waiting: alike, oldest, idle: state.idle + 1 }) {
                 // Nothing more will come to wait for, or it would have to wait behind one that can't go along.
                 Decision::WaitUntil(_) if closed || alike < state.jobs.len() || state.leads_alone() => {
                     Decision::Take(alike)
@@ -149,7 +155,7 @@ impl Queue {
             state = match decision {
                 Decision::Take(count) => {
                     let jobs = state.jobs.drain(..count).collect();
-                    if !state.jobs.is_empty() {
+                    if !state.jobs.is_empty() && state.calls_one() {
                         self.changed.notify_one();
                     }
                     return Taken::Batch(jobs);
@@ -165,6 +171,8 @@ impl Queue {
                 }
             };
             state.idle -= 1;
+            // Whatever woke it, it looks for a job, which is all that the call was for.
+            state.called = state.called.saturating_sub(1);
         }
     }
 
@@ -250,6 +258,13 @@ impl State {
     fn is_full(&self) -> bool {
         let waiting = self.jobs.len();
         waiting >= self.limits.capacity || (self.limits.tickets && waiting >= self.idle)
+    }
+
+    /// Whether a worker is to be called for a job: one that is up, or on its way, looks by itself.
+    fn calls_one(&mut self) -> bool {
+        let calls = self.called < self.idle;
+        self.called += usize::from(calls);
+        calls
     }
 
     /// How many jobs at the head can go into one batch, at most `size`.

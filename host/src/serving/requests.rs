@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Answered;
 use super::Endpoint;
+use super::Headers;
 use super::Request;
 use super::ServeError;
 use super::Urgency;
@@ -31,12 +32,10 @@ impl Endpoint {
     ///
     /// It takes its turn among the requests, and the response timeout is the same.
     pub async fn describe(&self) -> Result<Option<serde_json::Value>, ServeError> {
-        let request = Request {
-            verb: Verb::Describe,
-            id: uuid::Uuid::new_v4().to_string(),
-            headers: vec![("describe".to_owned(), "True".to_owned())],
-            fields: Vec::new(),
-        };
+        let mut headers = Headers::default();
+        headers.push("describe", "True");
+        let request =
+            Request { verb: Verb::Describe, id: uuid::Uuid::new_v4().to_string(), headers, fields: Vec::new() };
         let (job, answer) = Job::new(request, Urgency::default(), None);
         self.queue.push(job)?;
         let Done { reply, .. } = answer.await.map_err(|_| ServeError::WorkerDied)?;

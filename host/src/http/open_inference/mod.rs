@@ -243,7 +243,7 @@ async fn call(
         .await
         .map_err(|error| ApiError::serving(&error, &target.model, target.version.as_deref()))?;
     let version = endpoint.version().to_string();
-    let id = id.unwrap_or_else(|| request_id(head));
+    let id = id.unwrap_or_else(|| RequestId::of(head));
     let answer = Head { model_name: &target.model, model_version: &version, id: &id };
     let encoded = encode::encode(&answer, &outputs, &binary).map_err(ApiError::bad_request)?;
     Ok(match encoded.json_length {
@@ -313,10 +313,6 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
             "the header Inference-Header-Content-Length is {value:?}, and must be the length of the JSON in bytes"
         ))
     })
-}
-
-fn request_id(head: &Parts) -> String {
-    head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default()
 }
 
 fn status(ready: bool) -> StatusCode {
