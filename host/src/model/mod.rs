@@ -3,6 +3,8 @@
 //! The layer knows files and tensors; it doesn't know archives, plugins or HTTP.
 
 mod error;
+#[cfg_attr(not(feature = "torch"), allow(dead_code))]
+mod package;
 mod profile;
 mod schema;
 // Nobody loads weights without libtorch; it is built all the same, so that its tests need no libtorch.
@@ -116,6 +118,11 @@ pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
     Ok(match state_dict::read(path)? {
         state_dict::Contents::TorchScript => ModelKind::TorchScript,
         state_dict::Contents::StateDict(_) => ModelKind::StateDict,
+        state_dict::Contents::Package => {
+            let refuse = |reason| ModelError::Package { path: path.to_owned(), reason };
+            package::PackageFile::read(path).map_err(refuse)?;
+            ModelKind::AotInductor
+        }
     })
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(unsafe_code)] // The shim is one of the three homes of unsafe code.
 
+mod aoti;
+mod arrange;
+mod package;
 mod profile;
 mod shim;
 
@@ -73,6 +76,7 @@ pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelE
             let raw = RawModel::load(path, device).map_err(|reason| fail(with_remedy(reason)))?;
             (raw, ModelKind::TorchScript)
         }
+        Contents::Package => return package::load(path, device),
         Contents::StateDict(tensors) => {
             let mut raw = RawModel::empty();
             // One at a time, so that only one tensor's bytes are ever in memory twice.

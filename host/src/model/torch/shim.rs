@@ -19,7 +19,7 @@ use crate::model::Schema;
 
 type Tell = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, is_optional: bool);
 
-type Emit = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void);
+pub(super) type Emit = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void);
 
 unsafe extern "C" {
     fn sconce_message_free(message: *mut c_char);
@@ -277,29 +277,29 @@ impl<'a> Lent<'a> {
     }
 }
 
-fn text(text: &str) -> Result<CString, String> {
+pub(super) fn text(text: &str) -> Result<CString, String> {
     CString::new(text).map_err(|error| error.to_string())
 }
 
 // === Steps ===
 
-struct Sink<'a, 'b> {
+pub(super) struct Sink<'a, 'b> {
     receiver: &'a mut Receiver<'b>,
-    result: Result<(), String>,
+    pub(super) result: Result<(), String>,
 }
 
 impl<'a, 'b> Sink<'a, 'b> {
-    fn new(receiver: &'a mut Receiver<'b>) -> Self {
+    pub(super) fn new(receiver: &'a mut Receiver<'b>) -> Self {
         Self { receiver, result: Ok(()) }
     }
 
-    fn pointer(&mut self) -> *mut c_void {
+    pub(super) fn pointer(&mut self) -> *mut c_void {
         std::ptr::from_mut(self).cast()
     }
 }
 
 /// Called by the shim for every step; no panic may unwind into C++.
-extern "C" fn emit(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void) {
+pub(super) extern "C" fn emit(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void) {
     // SAFETY: the pointer is the `Sink` of the call that is running.
     let sink = unsafe { &mut *sink.cast::<Sink<'_, '_>>() };
     // SAFETY: the shim passes a C string that lives through this call.
@@ -328,7 +328,7 @@ extern "C" fn tell(sink: *mut c_void, kind: c_int, name: *const c_char, is_optio
     parameters.push(Parameter { name, kind, is_optional });
 }
 
-fn check(message: *mut c_char) -> Result<(), String> {
+pub(super) fn check(message: *mut c_char) -> Result<(), String> {
     if message.is_null() {
         return Ok(());
     }
