@@ -3,12 +3,12 @@
 /// What was wrong; the path is said by whoever knows it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PackageError {
-    #[error("{reason}; the file is damaged, or no AOTInductor package: make it again with torch._inductor.aoti_compile_and_package")]
+    #[error(
+        "{reason}; the file is damaged, or no AOTInductor package: make it again with torch._inductor.aoti_compile_and_package"
+    )]
     Damaged { reason: String },
 
-    #[error(
-        "it holds the models {names}, and one can be served: package one alone, or name it \"model\""
-    )]
+    #[error("it holds the models {names}, and one can be served: package one alone, or name it \"model\"")]
     Several { names: String },
 
     #[error(
@@ -27,9 +27,7 @@ pub enum PackageError {
     )]
     Inputs { reason: String },
 
-    #[error(
-        "it was compiled for {made_for}, and this machine is {here}: compile it on a machine of this kind"
-    )]
+    #[error("it was compiled for {made_for}, and this machine is {here}: compile it on a machine of this kind")]
     OtherMachine { made_for: String, here: String },
 
     #[error(
@@ -37,9 +35,7 @@ pub enum PackageError {
     )]
     Processor { made_for: String, missing: String },
 
-    #[error(
-        "it was compiled for the device {made_for}, and is to be served on {wanted}: {remedy}"
-    )]
+    #[error("it was compiled for the device {made_for}, and is to be served on {wanted}: {remedy}")]
     Device { made_for: String, wanted: String, remedy: &'static str },
 
     #[error("can't unpack it in {folder}: {reason}; set TMPDIR to a folder with room for it")]

@@ -82,8 +82,8 @@ impl PackageFile {
         let length = file.metadata().map_err(damaged)?.len();
         // Said to begin where the file begins, as it does to libtorch.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
-        let mut archive = ZipArchive::with_config(config, BufReader::new(file))
-            .map_err(|error| PackageError::damaged(&error))?;
+        let mut archive =
+            ZipArchive::with_config(config, BufReader::new(file)).map_err(|error| PackageError::damaged(&error))?;
         let mut total = 0_u64;
         for index in 0..archive.len() {
             let member = archive.by_index_raw(index).map_err(|error| PackageError::damaged(&error))?;
@@ -123,7 +123,8 @@ impl PackageFile {
     pub(in crate::model) fn judge(&self, device: Device) -> Result<(), PackageError> {
         let says = |key: &str| self.metadata.get(key).map(String::as_str);
         machine::judge(says("AOTI_PLATFORM"), says("AOTI_MACHINE"), says("AOTI_CPU_ISA"), machine::flags())?;
-        let made_for = says("AOTI_DEVICE_KEY").ok_or_else(|| PackageError::damaged("it doesn't say for which device it is"))?;
+        let made_for =
+            says("AOTI_DEVICE_KEY").ok_or_else(|| PackageError::damaged("it doesn't say for which device it is"))?;
         let remedy = match (made_for, device) {
             ("cpu", Device::Cpu) | ("cuda", Device::Cuda(_)) => return Ok(()),
             ("cpu", _) => "set deviceType: cpu in the model's config, or compile the model on the GPU",

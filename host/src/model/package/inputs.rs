@@ -99,7 +99,8 @@ impl Inputs {
         }
         for ((input, path), (_, shape)) in self.0.iter().zip(paths).zip(given) {
             for (place, (size, range)) in shape.iter().zip(&input.sizes).enumerate() {
-                let of = |&(index, place): &(usize, usize)| given.get(index).and_then(|other| other.1.get(place)).copied();
+                let of =
+                    |&(index, place): &(usize, usize)| given.get(index).and_then(|other| other.1.get(place)).copied();
                 let Some(first) = range.same_as.first() else { continue };
                 if !range.same_as.iter().any(|other| of(other) == Some(*size)) {
                     let other = paths.get(first.0).map_or("another input", String::as_str);

@@ -65,13 +65,16 @@ mod tests {
     fn a_processor_is_held_against_the_instructions() {
         let old = flags("sse4_2 avx avx2 fma f16c");
         let new = flags("avx2 fma f16c avx512f avx512dq avx512vl avx512bw avx512_vnni amx_tile");
-        let judge = |instructions, flags| judge(None, None, Some(instructions), flags).map_err(|error| error.to_string());
+        let judge =
+            |instructions, flags| judge(None, None, Some(instructions), flags).map_err(|error| error.to_string());
         for fine in ["AVX2", "INVALID_VEC_ISA", ""] {
             judge(fine, &old).unwrap();
         }
         judge("AVX512 AVX512_VNNI AMX_TILE", &new).unwrap();
         let error = judge("AVX512 AVX512_VNNI", &old).unwrap_err();
-        for part in ["avx512 avx512_vnni", "this one has no avx512_vnni, avx512bw, avx512dq", "ATEN_CPU_CAPABILITY=avx2"] {
+        for part in
+            ["avx512 avx512_vnni", "this one has no avx512_vnni, avx512bw, avx512dq", "ATEN_CPU_CAPABILITY=avx2"]
+        {
             assert!(error.contains(part), "{error}");
         }
         // A kernel that hides the processor leaves the canary to find out.

@@ -56,10 +56,7 @@ fn refused(path: &Path) -> String {
 fn a_package_tells_what_its_code_takes() {
     let file = PackageFile::read(&packaged("pair.pt2")).unwrap();
     let told: Vec<String> = file.inputs.0.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        told,
-        ["float32 of shape [1 to 64, 3]", "float32 of shape [1 to 64, 3]", "int64 of shape [1 to 64, 3]"]
-    );
+    assert_eq!(told, ["float32 of shape [1 to 64, 3]", "float32 of shape [1 to 64, 3]", "int64 of shape [1 to 64, 3]"]);
     assert_eq!(file.threads, Threads { fixed: 1, all_needed: false });
     let file = PackageFile::read(&packaged("sizes.pt2")).unwrap();
     let told: Vec<String> = file.inputs.0.iter().map(ToString::to_string).collect();
@@ -83,9 +80,19 @@ fn every_violation_is_told_by_the_inputs_name() {
     }
     let two: &[i64] = &[2, 3];
     let rows: [((DType, &[i64]), (DType, &[i64]), (DType, &[i64]), &str); 7] = [
-        ((DType::F64, two), (float, two), (whole, two), "x is of float64, and the model takes float32 of shape [1 to 64, 3]"),
+        (
+            (DType::F64, two),
+            (float, two),
+            (whole, two),
+            "x is of float64, and the model takes float32 of shape [1 to 64, 3]",
+        ),
         ((float, two), (float, two), (float, two), "pair[\"b\"] is of float32, and the model takes int64 of shape"),
-        ((float, &[2, 4]), (float, two), (whole, two), "x has the shape [2, 4], whose dimension 1 is 4, and the model takes"),
+        (
+            (float, &[2, 4]),
+            (float, two),
+            (whole, two),
+            "x has the shape [2, 4], whose dimension 1 is 4, and the model takes",
+        ),
         ((float, &[65, 3]), (float, two), (whole, two), "x has the shape [65, 3], whose dimension 0 is 65"),
         ((float, &[0, 3]), (float, two), (whole, two), "x has the shape [0, 3], whose dimension 0 is 0"),
         ((float, &[3]), (float, two), (whole, two), "x has the shape [3] of 1 dimensions"),
@@ -108,8 +115,12 @@ fn sizes_that_are_apart_are_told_apart() {
     let paths = ["x", "mask"].map(str::to_owned);
     let check = |x: &[i64], mask: &[i64]| inputs.check(&paths, &[x, mask].map(|shape| (DType::F32, shape.to_vec())));
     check(&[3, 100, 3], &[3, 100, 3]).unwrap();
-    assert!(check(&[3, 100, 3], &[3, 99, 3]).unwrap_err().starts_with("mask has the shape [3, 99, 3], whose dimension 1"));
-    assert!(check(&[3, 100, 3], &[2, 100, 3]).unwrap_err().starts_with("mask has the shape [2, 100, 3], whose dimension 0"));
+    assert!(
+        check(&[3, 100, 3], &[3, 99, 3]).unwrap_err().starts_with("mask has the shape [3, 99, 3], whose dimension 1")
+    );
+    assert!(
+        check(&[3, 100, 3], &[2, 100, 3]).unwrap_err().starts_with("mask has the shape [2, 100, 3], whose dimension 0")
+    );
 }
 
 #[test]
@@ -124,7 +135,11 @@ fn what_does_not_tell_enough_is_refused() {
         ("static void check_input_1(", "static void check_other(", "its check of input 1 is missing"),
         ("aoti_torch_dtype_int64()", "aoti_torch_dtype_complex64()", "its check of input 2 names no element type"),
         ("_size[0] < 2) {", "_size[0] < least) {", "its check of input 0 leaves a dimension out"),
-        ("                           true) {", "                           false) {", "keeps its weights in another file"),
+        (
+            "                           true) {",
+            "                           false) {",
+            "keeps its weights in another file",
+        ),
     ] {
         let (_folder, path) = changed("pair.pt2", |name, content| {
             Some(if is(name, ".wrapper.cpp") { replaced(content, from, to) } else { content })
@@ -136,7 +151,11 @@ fn what_does_not_tell_enough_is_refused() {
 #[test]
 fn what_was_made_for_something_else_is_refused() {
     for (from, to, told) in [
-        ("\"cpu\"", "\"cuda\"", "compiled for the device cuda, and is to be served on cpu: serve it where there is a GPU"),
+        (
+            "\"cpu\"",
+            "\"cuda\"",
+            "compiled for the device cuda, and is to be served on cpu: serve it where there is a GPU",
+        ),
         ("\"linux\"", "\"darwin\"", "on darwin, and this machine is"),
         ("INVALID_VEC_ISA", "AVX512 AVX_OF_2040", "this one has no avx_of_2040"),
     ] {
@@ -147,7 +166,10 @@ fn what_was_made_for_something_else_is_refused() {
     }
     let file = PackageFile::read(&packaged("pair.pt2")).unwrap();
     let error = file.judge(Device::Cuda(0)).unwrap_err().to_string();
-    assert!(error.contains("compiled for the device cpu, and is to be served on cuda:0: set deviceType: cpu"), "{error}");
+    assert!(
+        error.contains("compiled for the device cpu, and is to be served on cuda:0: set deviceType: cpu"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -195,6 +217,7 @@ fn structures_are_read() {
     for wrong in ["", "[2, null]", "[1, {}]", "{}"] {
         assert!(Spec::parse(wrong).is_err(), "{wrong}");
     }
-    let endless = format!("[1, {}{leaf}{}]", r#"{"type": "builtins.list", "children_spec": ["#.repeat(99), "]}".repeat(99));
+    let endless =
+        format!("[1, {}{leaf}{}]", r#"{"type": "builtins.list", "children_spec": ["#.repeat(99), "]}".repeat(99));
     assert!(Spec::parse(&endless).is_err());
 }

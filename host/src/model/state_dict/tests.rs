@@ -24,6 +24,7 @@ pub(super) fn tensors(path: &Path) -> Result<Vec<NamedTensor>, ModelError> {
     match read(path)? {
         Contents::StateDict(tensors) => Ok(tensors),
         Contents::TorchScript => panic!("{} is TorchScript", path.display()),
+        Contents::Package => panic!("{} is a package", path.display()),
     }
 }
 

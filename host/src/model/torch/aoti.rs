@@ -99,7 +99,7 @@ impl RawPackage {
         one_thread: bool,
         mut receiver: Receiver<'_>,
     ) -> Result<(), String> {
-        let inputs: Vec<*const c_void> = inputs.iter().map(|tensor| tensor.as_ptr().cast_const().cast()).collect();
+        let inputs: Vec<*const c_void> = inputs.iter().map(|tensor| tensor.as_ptr().cast()).collect();
         let mut sink = Sink::new(&mut receiver);
         let (inputs, count) = (inputs.as_ptr(), inputs.len());
         // SAFETY: tensors and sink live through the call; the code was made for tensors like these: the caller has checked them.

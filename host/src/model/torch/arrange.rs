@@ -29,7 +29,7 @@ pub(super) fn arrange(inputs: Vec<Input>, parameters: &[(String, Spec)]) -> Resu
     if given.len() != parameters.len() {
         let names: Vec<&str> = parameters.iter().map(|parameter| parameter.0.as_str()).collect();
         return Err(format!(
-            "the model takes {} inputs ({}), and {} were given",
+            "the model takes {} inputs ({}), and {} came",
             parameters.len(),
             names.join(", "),
             given.len()

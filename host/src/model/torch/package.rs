@@ -65,8 +65,7 @@ const METHOD: &str = "forward";
 /// At least so many calls at a time: workers may be added while the model is in memory, and a runner takes a few kilobytes.
 const FEWEST_RUNNERS: usize = 16;
 
-const INFERENCE_ONLY: &str =
-    "an AOTInductor package is compiled for inference alone: serve the model as TorchScript where its layers or gradients are wanted, as for explanations";
+const INFERENCE_ONLY: &str = "an AOTInductor package is compiled for inference alone: serve the model as TorchScript where its layers or gradients are wanted, as for explanations";
 
 pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
     let refuse = |reason: PackageError| ModelError::Package { path: path.to_owned(), reason };
@@ -123,7 +122,9 @@ fn with_remedy(reason: String) -> String {
         return format!("its code was compiled for another libtorch: compile it with torch {version} ({reason})");
     }
     if reason.contains("failed to map segment") {
-        return format!("code may not run from the folder for temporary files: set TMPDIR to one without noexec ({reason})");
+        return format!(
+            "code may not run from the folder for temporary files: set TMPDIR to one without noexec ({reason})"
+        );
     }
     reason
 }
@@ -228,13 +229,16 @@ impl PackageModel {
         let mut given = Vec::new();
         for (tensor, path) in tensors.iter().zip(&self.paths) {
             let kind = tensor.f_kind().map_err(|error| error.to_string())?;
-            let dtype = dtype_of(kind).ok_or_else(|| format!("{path} is of {kind:?}, which no model can be called with"))?;
+            let dtype =
+                dtype_of(kind).ok_or_else(|| format!("{path} is of {kind:?}, which no model can be called with"))?;
             given.push((dtype, tensor.size()));
         }
         self.inputs.check(&self.paths, &given)?;
         let rows = tensors.into_iter().zip(&self.inputs.0).zip(&self.paths);
-        rows.map(|((tensor, input), path)| lay_out(tensor, &input.strides, self.device).map_err(|why| format!("{path} {why}")))
-            .collect()
+        rows.map(|((tensor, input), path)| {
+            lay_out(tensor, &input.strides, self.device).map_err(|why| format!("{path} {why}"))
+        })
+        .collect()
     }
 }
 
@@ -269,9 +273,11 @@ fn fits(tensor: &Tensor, wanted: &[Option<i64>]) -> bool {
     let (sizes, strides) = (tensor.size(), tensor.stride());
     let is_dense = wanted.iter().all(Option::is_some) || tensor.is_contiguous();
     is_dense
-        && sizes.iter().zip(&strides).zip(wanted).all(|((&size, &stride), &wanted)| {
-            size <= 1 || wanted.is_none_or(|wanted| wanted == stride)
-        })
+        && sizes
+            .iter()
+            .zip(&strides)
+            .zip(wanted)
+            .all(|((&size, &stride), &wanted)| size <= 1 || wanted.is_none_or(|wanted| wanted == stride))
 }
 
 fn parameter_kind(spec: &Spec) -> ParameterKind {
