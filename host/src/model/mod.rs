@@ -13,6 +13,7 @@ mod state_dict;
 mod store;
 #[cfg(feature = "torch")]
 mod torch;
+mod tuning;
 
 pub use error::ModelError;
 pub use profile::Operand;
@@ -24,12 +25,19 @@ pub use schema::Parameter;
 pub use schema::ParameterKind;
 pub use schema::Schema;
 pub use store::ModelKey;
+pub use store::ModelOptions;
 pub use store::ModelStore;
 pub use store::Place;
 pub use store::load;
+pub use tuning::BUCKETS;
+pub use tuning::Form;
+pub use tuning::Optimization;
+pub use tuning::Trial;
+pub use tuning::Tuning;
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::Arc;
 
 use handler_sdk::Device;
 use handler_sdk::ModelKind;
@@ -72,6 +80,28 @@ pub trait Model: Debug + Send + Sync {
     /// What a method takes and gives, as far as the model's code says; the error is text.
     fn schema(&self, method: &str) -> Result<Schema, String>;
 
+    /// Finds the form that the method forward runs in from now on, with a sample of what it takes, unless that was done; `None` for what has no forms.
+    ///
+    /// Call it on a thread that calls the model, before others do: it may take most of a second.
+    fn tune(&self, _sample: &[RawEvent<'_>]) -> Option<Arc<Tuning>> {
+        None
+    }
+
+    /// What was found.
+    fn tuning(&self) -> Option<Arc<Tuning>> {
+        None
+    }
+
+    /// Calls the method forward with batches of these sizes on this thread, made of the sample; nothing where there is none.
+    fn warm_up(&self, _sizes: &[usize]) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Calls the method forward so many times, and drops what it gives: how fast libtorch alone is.
+    fn repeat(&self, inputs: &[RawEvent<'_>], times: usize) -> Result<(), String> {
+        (0..times).try_for_each(|_| self.forward("forward", inputs, RawDoor::TORCH, &mut |_| ()))
+    }
+
     /// Walks through the named tensors.
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String>;
 
@@ -113,6 +143,14 @@ pub struct InferenceMode {
     _mode: torch::InferenceMode,
 }
 
+/// Sets how many threads an operation of libtorch may use that this thread starts.
+pub fn set_threads(threads: usize) {
+    #[cfg(feature = "torch")]
+    torch::set_threads(threads);
+    #[cfg(not(feature = "torch"))]
+    let _ = threads;
+}
+
 /// What a model file holds, or why it can't be loaded, as far as the file alone shows it: nothing is loaded.
 pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
     Ok(match state_dict::read(path)? {
@@ -124,6 +162,19 @@ pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
             ModelKind::AotInductor
         }
     })
+}
+
+/// Whether a model file holds compiled code, which runs as soon as it is loaded: a canary does that first.
+///
+/// Fails where that code can't run here, as far as the file shows it.
+pub fn is_compiled(path: &Path, device: Device) -> Result<bool, ModelError> {
+    // What can't be read, or not without libtorch, is refused when it is loaded.
+    if !cfg!(feature = "torch") || !matches!(state_dict::read(path), Ok(state_dict::Contents::Package)) {
+        return Ok(false);
+    }
+    let judged = package::PackageFile::read(path).and_then(|file| file.judge(device));
+    judged.map_err(|reason| ModelError::Package { path: path.to_owned(), reason })?;
+    Ok(true)
 }
 
 /// Opens a library whose start-up code registers operators with libtorch; it is never unmapped.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use handler_sdk::ContextInfo;
 use handler_sdk::Device;
+use handler_sdk::ModelKind;
 use handler_sdk::abi::instance::CallError;
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -36,6 +37,7 @@ use crate::metrics::HandlerMetrics;
 use crate::metrics::Metrics;
 use crate::metrics::Profile;
 use crate::model::Accelerators;
+use crate::model::ModelOptions;
 use crate::model::Runtime;
 use crate::model::load as load_model;
 use crate::model::open_operators;
@@ -174,6 +176,16 @@ fn try_out(orders: &Orders, socket: &UnixStream) -> anyhow::Result<Report> {
         Err(error) => return Err(error.into()),
     };
     let services = services(&orders.request)?;
+    let context = &orders.request.context;
+    let is_compiled = context.model_kind == Some(ModelKind::AotInductor);
+    // What was compiled for a GPU runs nowhere else.
+    let runs_here = !is_compiled || context.device == Device::Cpu.to_string();
+    if is_compiled && runs_here {
+        begin(Step::Model)?;
+        if let Err(reason) = services.model() {
+            return Ok(Report::Failed { step: Step::Model, reason });
+        }
+    }
     begin(Step::Create)?;
     let mut instance = match library.instantiate(&orders.request.handler, &services) {
         Ok(instance) => instance,
@@ -184,9 +196,11 @@ fn try_out(orders: &Orders, socket: &UnixStream) -> anyhow::Result<Report> {
     if let Err(error) = instance.initialize(&on_the_cpu(&orders.request.context), &services) {
         return Ok(failed(Step::Initialize, error));
     }
-    begin(Step::SelfTest)?;
-    if let Err(error) = instance.self_test(&services) {
-        return Ok(failed(Step::SelfTest, error));
+    if runs_here {
+        begin(Step::SelfTest)?;
+        if let Err(error) = instance.self_test(&services) {
+            return Ok(failed(Step::SelfTest, error));
+        }
     }
     begin(Step::Drop)?;
     drop(instance);
@@ -218,7 +232,7 @@ fn services(request: &CanaryRequest) -> anyhow::Result<Services> {
     let model = move || {
         let load = || {
             let path = path.clone().ok_or("the archive holds no model")?;
-            load_model(&path, Device::Cpu).map_err(|error| error.to_string())
+            load_model(&path, Device::Cpu, ModelOptions::default()).map_err(|error| error.to_string())
         };
         loaded.get_or_init(load).clone()
     };

@@ -4,7 +4,7 @@ use super::*;
 
 fn packaged(name: &str) -> Arc<dyn Model> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/model/torch/testdata").join(name);
-    load(&path, Device::Cpu).unwrap()
+    load(&path, Device::Cpu, ModelOptions::default()).unwrap()
 }
 
 fn whole(values: &[i64]) -> Vec<u8> {
@@ -196,6 +196,6 @@ fn a_library_that_is_none_is_refused() {
     let length = content.len();
     content.truncate(length - 100);
     std::fs::write(&path, &content).unwrap();
-    let error = load(&path, Device::Cpu).unwrap_err().to_string();
+    let error = load(&path, Device::Cpu, ModelOptions::default()).unwrap_err().to_string();
     assert!(error.contains("broken.pt2"), "{error}");
 }
