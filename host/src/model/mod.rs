@@ -90,6 +90,16 @@ pub trait Model: Debug + Send + Sync {
         None
     }
 
+    /// Readies a thread that will call it: on a GPU, with a stream of its own. Call it once, first.
+    fn enter_thread(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether its device still computes.
+    fn works(&self) -> bool {
+        true
+    }
+
     /// Calls the method forward with batches of these sizes on this thread, made of the sample; nothing where there is none.
     fn warm_up(&self, _sizes: &[usize]) -> Result<(), String> {
         Ok(())

@@ -3,6 +3,7 @@
 mod gradients;
 mod operators;
 mod profile;
+mod tune;
 
 use std::path::PathBuf;
 
