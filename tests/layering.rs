@@ -66,7 +66,13 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["libc"], &["host/src/plugin/"]),
     (
         &["rustix"],
-        &["host/src/plugin/", "host/src/reload/file_system.rs", "host/src/metrics/system.rs", "host/src/cli/"],
+        &[
+            "host/src/plugin/",
+            "host/src/reload/file_system.rs",
+            "host/src/metrics/system.rs",
+            "host/src/model/torch/tune.rs",
+            "host/src/cli/",
+        ],
     ),
     (&["cargo_metadata"], &["host/src/cli/dev/"]),
     (&["serde_saphyr"], &["host/src/archive/model_config.rs", "host/src/metrics/definitions.rs"]),
