@@ -253,3 +253,58 @@ fn with_tickets_a_job_is_taken_in_only_for_an_idle_worker() {
     assert_eq!(worker.join().unwrap(), Some(1));
     assert_eq!(queue.push(job(None).0), Err(ServeError::NoTicket));
 }
+
+fn quick() -> Batcher {
+    let batcher = Batcher::new(ONE);
+    batcher.pace.learn(1, Duration::from_micros(1));
+    batcher
+}
+
+#[test]
+fn the_call_is_left_only_while_the_handler_is_quick() {
+    let queue = Queue::new(NINE);
+    let gate = open(&queue);
+    let slow = Batcher::new(ONE);
+    slow.pace.learn(1, Duration::from_millis(1));
+    for (batcher, pushed) in
+        [(&Batcher::new(ONE), Pushed::Called), (&quick(), Pushed::CallLeft), (&slow, Pushed::Called)]
+    {
+        let (waiting, _reply) = job(None);
+        queue.push(waiting).unwrap();
+        assert!(matches!(queue.take(batcher, &gate, || None), Taken::Batch(_)));
+        let (next, _next_reply) = job(None);
+        assert_eq!(queue.push_first(next), Ok(pushed));
+        queue.refuse_all(&ServeError::NoWorker);
+        queue.hand_over(None, &gate, NINE);
+    }
+}
+
+#[test]
+fn no_job_is_forgotten_whoever_sleeps() {
+    let queue = Arc::new(Queue::new(NINE));
+    let gate = Arc::new(open(&queue));
+    let worker = |batcher: Batcher| {
+        let (queue, gate) = (Arc::clone(&queue), Arc::clone(&gate));
+        std::thread::spawn(move || {
+            while let Taken::Batch(jobs) = queue.take(&batcher, &gate, || None) {
+                jobs.into_iter().for_each(|job| job.refuse(ServeError::NoTicket));
+            }
+        })
+    };
+    let workers = [worker(quick()), worker(quick()), worker(Batcher::new(ONE))];
+    let client = || {
+        let queue = Arc::clone(&queue);
+        std::thread::spawn(move || {
+            for _ in 0..500 {
+                let (asked, reply) = job(None);
+                queue.push(asked).unwrap();
+                // With nobody else to wake a worker, one that was forgotten would never be answered.
+                assert!(matches!(reply.blocking_recv().unwrap().reply, Err(ServeError::NoTicket)));
+            }
+        })
+    };
+    let clients = [client(), client(), client(), client()];
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    queue.close(ServeError::ShuttingDown);
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+}
