@@ -54,6 +54,7 @@ pub use members::digest_of;
 pub use model_config::DeviceType;
 pub use model_config::ModelConfig;
 pub use model_config::ModelSettings;
+pub use model_config::OPTIMIZATIONS;
 pub use pack::PackRequest;
 pub use pack::Packed;
 pub use pack::pack;

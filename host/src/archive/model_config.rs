@@ -42,6 +42,12 @@ pub struct ModelSettings {
     pub max_retry_timeout: Option<Duration>,
     /// Libraries of operators that the model calls, as they are written.
     pub torch_libraries: Vec<String>,
+    /// How long an answer should take at most; batches are kept small enough for it.
+    pub target_latency: Option<Duration>,
+    /// One of [`OPTIMIZATIONS`]: the form that the model is to run in.
+    pub optimization: Option<&'static str>,
+    /// Threads that prepare requests beside the workers.
+    pub preprocess_workers: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,9 @@ pub enum DeviceType {
     Cpu,
     Gpu,
 }
+
+/// What `optimization` may be.
+pub const OPTIMIZATIONS: &[&str] = &["auto", "asLoaded", "frozen", "optimized", "channelsLast"];
 
 /// Larger than any config; a file beyond it is something else.
 const LARGEST: u64 = 4 << 20;
@@ -130,19 +139,19 @@ impl ModelConfig {
             max_workers: reader.count("maxWorkers").filter(|n| *n > 0),
             batch_size: reader.count("batchSize").map(|n| n.max(1)),
             // 0 counts as not given, as in TorchServe.
-            max_batch_delay: reader.count("maxBatchDelay").filter(|n| *n > 0).map(|n| Duration::from_millis(n as u64)),
+            max_batch_delay: reader.milliseconds("maxBatchDelay"),
             response_timeout: reader.seconds("responseTimeout"),
             startup_timeout: reader.seconds("startupTimeout"),
             device_type: reader.device_type("deviceType"),
             device_ids: reader.device_ids("deviceIds"),
             job_queue_size: reader.count("jobQueueSize").filter(|n| *n > 0),
             use_job_ticket: reader.switch("useJobTicket").unwrap_or(false),
-            client_timeout: reader
-                .count("clientTimeoutInMills")
-                .filter(|n| *n > 0)
-                .map(|n| Duration::from_millis(n as u64)),
+            client_timeout: reader.milliseconds("clientTimeoutInMills"),
             max_retry_timeout: reader.seconds("maxRetryTimeoutInSec"),
             torch_libraries: reader.names("torchLibraries"),
+            target_latency: reader.milliseconds("targetLatencyMs"),
+            optimization: reader.word("optimization", OPTIMIZATIONS),
+            preprocess_workers: reader.count("preprocessWorkers"),
         };
         reader.not_honoured();
         reader.half_a_range(&settings);
@@ -191,6 +200,20 @@ impl<'a> Reader<'a> {
     fn seconds(&mut self, key: &'static str) -> Option<Duration> {
         let seconds = self.count(key).filter(|n| *n > 0)?;
         Some(Duration::from_secs(seconds as u64))
+    }
+
+    fn milliseconds(&mut self, key: &'static str) -> Option<Duration> {
+        let milliseconds = self.count(key).filter(|n| *n > 0)?;
+        Some(Duration::from_millis(milliseconds as u64))
+    }
+
+    fn word(&mut self, key: &'static str, words: &[&'static str]) -> Option<&'static str> {
+        let value = self.value(key)?;
+        let word = words.iter().find(|word| value == *word).copied();
+        if word.is_none() && !value.is_null() {
+            self.ignored(key, value, &format!("one of {}", words.join(", ")));
+        }
+        word
     }
 
     fn switch(&mut self, key: &'static str) -> Option<bool> {

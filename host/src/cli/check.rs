@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::archive::Package;
 use crate::model::Accelerators;
+use crate::model::ModelOptions;
 use crate::model::Runtime;
 use crate::model::load;
 use crate::plugin::Canary;
@@ -170,5 +171,5 @@ fn request(package: Option<&Package>, empty: &Path) -> anyhow::Result<CanaryRequ
 
 fn kind(path: &Path) -> anyhow::Result<ModelKind> {
     Runtime::start(Accelerators::None, 1)?;
-    Ok(load(path, Device::Cpu)?.kind())
+    Ok(load(path, Device::Cpu, ModelOptions::default())?.kind())
 }

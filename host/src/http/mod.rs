@@ -19,6 +19,7 @@ mod path;
 mod profile;
 mod registration;
 mod reply;
+mod speed;
 mod tokens;
 mod types;
 mod workflows;

@@ -11,6 +11,8 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use utoipa::ToSchema;
 
+use super::speed::BatchingDescription;
+use super::speed::OptimizationDescription;
 use crate::serving::Endpoint;
 use crate::serving::EndpointState;
 use crate::serving::WorkerState;
@@ -89,6 +91,12 @@ pub(super) struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     refused: Option<Refused>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    batching: Option<BatchingDescription>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    optimization: Option<OptimizationDescription>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -162,8 +170,8 @@ impl Description {
             runtime: endpoint.runtime(),
             min_workers: settings.scale.min,
             max_workers: settings.scale.max,
-            batch_size: settings.batch.size,
-            max_batch_delay: settings.batch.delay.as_millis(),
+            batch_size: settings.batch.asked_size(),
+            max_batch_delay: settings.batch.longest_delay().as_millis(),
             response_timeout: settings.response_timeout.as_secs(),
             startup_timeout: settings.startup_timeout.as_secs(),
             max_retry_timeout_in_sec: settings.max_retry_timeout.as_secs(),
@@ -196,6 +204,8 @@ impl Description {
             error: status.error,
             generation: status.generation.map(|generation| generation.0),
             refused: status.refused.map(|(generation, reason)| Refused { generation: generation.0, reason }),
+            batching: endpoint.batching().map(BatchingDescription::of),
+            optimization: endpoint.tuning().map(|tuning| OptimizationDescription::of(settings.optimization, &tuning)),
         }
     }
 }

@@ -11,6 +11,7 @@ mod state_dict;
 mod store;
 #[cfg(feature = "torch")]
 mod torch;
+mod tuning;
 
 pub use error::ModelError;
 pub use profile::Operand;
@@ -22,12 +23,19 @@ pub use schema::Parameter;
 pub use schema::ParameterKind;
 pub use schema::Schema;
 pub use store::ModelKey;
+pub use store::ModelOptions;
 pub use store::ModelStore;
 pub use store::Place;
 pub use store::load;
+pub use tuning::BUCKETS;
+pub use tuning::Form;
+pub use tuning::Optimization;
+pub use tuning::Trial;
+pub use tuning::Tuning;
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::Arc;
 
 use handler_sdk::Device;
 use handler_sdk::ModelKind;
@@ -70,6 +78,28 @@ pub trait Model: Debug + Send + Sync {
     /// What a method takes and gives, as far as the model's code says; the error is text.
     fn schema(&self, method: &str) -> Result<Schema, String>;
 
+    /// Finds the form that the method forward runs in from now on, with a sample of what it takes, unless that was done; `None` for what has no forms.
+    ///
+    /// Call it on a thread that calls the model, before others do: it may take most of a second.
+    fn tune(&self, _sample: &[RawEvent<'_>]) -> Option<Arc<Tuning>> {
+        None
+    }
+
+    /// What was found.
+    fn tuning(&self) -> Option<Arc<Tuning>> {
+        None
+    }
+
+    /// Calls the method forward with batches of these sizes on this thread, made of the sample; nothing where there is none.
+    fn warm_up(&self, _sizes: &[usize]) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Calls the method forward so many times, and drops what it gives: how fast libtorch alone is.
+    fn repeat(&self, inputs: &[RawEvent<'_>], times: usize) -> Result<(), String> {
+        (0..times).try_for_each(|_| self.forward("forward", inputs, RawDoor::TORCH, &mut |_| ()))
+    }
+
     /// Walks through the named tensors.
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String>;
 
@@ -109,6 +139,14 @@ pub enum Accelerators {
 pub struct InferenceMode {
     #[cfg(feature = "torch")]
     _mode: torch::InferenceMode,
+}
+
+/// Sets how many threads an operation of libtorch may use that this thread starts.
+pub fn set_threads(threads: usize) {
+    #[cfg(feature = "torch")]
+    torch::set_threads(threads);
+    #[cfg(not(feature = "torch"))]
+    let _ = threads;
 }
 
 /// What a model file holds, or why it can't be loaded, as far as the file alone shows it: nothing is loaded.

@@ -13,6 +13,7 @@ use handler_sdk::Device;
 
 use super::Model;
 use super::ModelError;
+use super::Optimization;
 use crate::ids::Digest;
 
 /// What makes two models the same one.
@@ -21,6 +22,13 @@ pub struct ModelKey {
     /// The file's content.
     pub digest: Digest,
     pub device: Device,
+    pub options: ModelOptions,
+}
+
+/// How a model is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ModelOptions {
+    pub optimization: Optimization,
 }
 
 /// Whether a model had to be read.
@@ -35,12 +43,12 @@ pub enum Place {
 type Slot = Mutex<Option<Weak<dyn Model>>>;
 
 /// Reads a model that nobody else will ask for.
-pub fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
+pub fn load(path: &Path, device: Device, options: ModelOptions) -> Result<Arc<dyn Model>, ModelError> {
     #[cfg(feature = "torch")]
-    return super::torch::load(path, device);
+    return super::torch::load(path, device, options);
     #[cfg(not(feature = "torch"))]
     {
-        let _ = device;
+        let _ = (device, options);
         Err(ModelError::NoTorch { path: path.to_owned() })
     }
 }
@@ -58,7 +66,7 @@ pub struct ModelStore {
 impl ModelStore {
     /// The model of that key, loaded from `path` if nobody has it.
     pub fn get(&self, key: &ModelKey, path: &Path) -> Result<(Arc<dyn Model>, Place), ModelError> {
-        self.get_with(key, || load(path, key.device))
+        self.get_with(key, || load(path, key.device, key.options))
     }
 
     /// How many times a file was read into memory since the start.
@@ -156,7 +164,7 @@ mod tests {
     }
 
     fn key(byte: u8, device: Device) -> ModelKey {
-        ModelKey { digest: Digest([byte; 32]), device }
+        ModelKey { digest: Digest([byte; 32]), device, options: ModelOptions::default() }
     }
 
     #[test]

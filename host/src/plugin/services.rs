@@ -25,13 +25,20 @@ pub struct Services {
     version: ModelVersion,
     model: ModelSource,
     metrics: HandlerMetrics,
+    /// Whether what the model is called with is a sample of what will come.
+    rehearses: bool,
 }
 
 // === impl Services ===
 
 impl Services {
     pub fn new(name: ModelName, version: ModelVersion, model: ModelSource, metrics: HandlerMetrics) -> Self {
-        Self { name, version, model, metrics }
+        Self { name, version, model, metrics, rehearses: false }
+    }
+
+    /// The same for a handler's self-test: the model's first call is the sample by which it finds the form that it runs in.
+    pub fn rehearsing(&self) -> Self {
+        Self { rehearses: true, ..self.clone() }
     }
 }
 
@@ -59,7 +66,11 @@ impl HostServices for Services {
         door: RawDoor,
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String> {
-        (self.model)()?.forward(method, inputs, door, emit)
+        let model = (self.model)()?;
+        if self.rehearses && method == "forward" {
+            model.tune(inputs);
+        }
+        model.forward(method, inputs, door, emit)
     }
 
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {

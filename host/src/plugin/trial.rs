@@ -36,6 +36,7 @@ use crate::metrics::HandlerMetrics;
 use crate::metrics::Metrics;
 use crate::metrics::Profile;
 use crate::model::Accelerators;
+use crate::model::ModelOptions;
 use crate::model::Runtime;
 use crate::model::load as load_model;
 use crate::model::open_operators;
@@ -218,7 +219,7 @@ fn services(request: &CanaryRequest) -> anyhow::Result<Services> {
     let model = move || {
         let load = || {
             let path = path.clone().ok_or("the archive holds no model")?;
-            load_model(&path, Device::Cpu).map_err(|error| error.to_string())
+            load_model(&path, Device::Cpu, ModelOptions::default()).map_err(|error| error.to_string())
         };
         loaded.get_or_init(load).clone()
     };

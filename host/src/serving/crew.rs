@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
@@ -53,6 +54,7 @@ impl Generation {
     pub(super) fn start_workers(&self) -> Result<(), LoadError> {
         let mut crew = self.lock();
         let count = crew.wanted;
+        self.share_cores(&crew);
         let (ready, made) = mpsc::channel();
         for number in crew.free_numbers().take(count) {
             self.add_worker(&mut crew, number, ready.clone())?;
@@ -75,6 +77,7 @@ impl Generation {
         crew.scale = scale;
         crew.wanted = at_work.clamp(scale.min, scale.max);
         let coming = crew.wanted.saturating_sub(at_work);
+        self.share_cores(&crew);
         let mut numbers = crew.free_numbers().take(coming);
         let added = numbers.try_for_each(|number| self.add_worker(&mut crew, number, ready.clone()));
         let leaving = crew.take_surplus();
@@ -86,6 +89,7 @@ impl Generation {
             let mut crew = self.lock();
             crew.scale = before;
             crew.wanted = wanted_before;
+            self.share_cores(&crew);
         }
         made
     }
@@ -105,6 +109,7 @@ impl Generation {
         self.give_up_late(&crew, now);
         let crew = &mut *crew;
         crew.wanted = crew.autoscaler.decide(now, self.autoscale(), crew.scale, crew.wanted, self.queue_status());
+        self.share_cores(crew);
         let at_work = crew.at_work();
         if at_work > crew.wanted {
             let surplus = at_work - crew.wanted;
@@ -152,6 +157,12 @@ impl Generation {
             std::mem::take(&mut crew.workers)
         };
         self.tell_left_behind(Worker::join_all(workers, limit));
+    }
+
+    /// Each worker's operations may use as many threads as there are cores for it.
+    fn share_cores(&self, crew: &Crew) {
+        let threads = self.settings().cores / crew.wanted.max(1);
+        self.plan().threads.store(threads.max(1), Ordering::Relaxed);
     }
 
     fn tell_left_behind(&self, workers: usize) {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use super::Generation;
 use super::LoadError;
 use super::Signature;
+use super::batcher::Batcher;
 use super::endpoint::Endpoint;
 use super::generation::GenerationCode;
 use super::generation::Staffing;
@@ -43,6 +45,7 @@ use crate::metrics::Profile;
 use crate::model::Model;
 use crate::model::ModelError;
 use crate::model::ModelKey;
+use crate::model::ModelOptions;
 use crate::model::ModelStore;
 use crate::model::Place;
 use crate::model::Runtime;
@@ -195,6 +198,7 @@ impl Loader {
         };
         entry.step(Step::Trial, || self.canary.try_library(&staged, &request, settings.startup_timeout))?;
         let library = entry.step(Step::Open, || open(&staged))?;
+        let weights = model.clone();
         let model = move || model.clone().ok_or_else(|| "the archive holds no model".to_owned());
         let (name, version) = (endpoint.name().clone(), endpoint.version().clone());
         let metrics = self.metrics.for_model(&name, &version);
@@ -211,7 +215,9 @@ impl Loader {
             handler: build.handler.clone(),
             context,
             signature,
-            policy: settings.batch,
+            batcher: Batcher::new(settings.batch),
+            weights,
+            threads: AtomicUsize::new(1),
             response_timeout: settings.response_timeout,
             max_response_size: self.max_response_size,
             tally: tally.clone(),
@@ -289,8 +295,9 @@ impl Loader {
         let package = &source.package;
         let member = path.strip_prefix(&package.root).ok().and_then(|name| name.to_str()).unwrap_or_default();
         let digest = package.members.iter().find(|known| known.name == member).map(|known| known.digest);
+        let options = ModelOptions { optimization: source.settings.optimization };
         let missing = || ModelError::Missing { path: path.to_owned() };
-        let key = ModelKey { digest: digest.ok_or_else(missing)?, device };
+        let key = ModelKey { digest: digest.ok_or_else(missing)?, device, options };
         let (model, place) = self.models.get(&key, path)?;
         let footprint = model.footprint();
         if footprint.was_changed {
@@ -335,7 +342,7 @@ fn signature(source: &Source, model: &dyn Model) -> Option<Signature> {
 fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>, requests: &RequestConfig) -> ContextInfo {
     let settings = &source.settings;
     let mut properties = vec![
-        ("batch_size".to_owned(), settings.batch.size.to_string()),
+        ("batch_size".to_owned(), settings.batch.asked_size().to_string()),
         ("server_name".to_owned(), "sconce".to_owned()),
         ("server_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("limit_max_image_pixels".to_owned(), requests.limit_image_pixels.to_string()),

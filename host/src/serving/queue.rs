@@ -12,8 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::ServeError;
-use super::batcher::BatchPolicy;
+use super::batcher::Batcher;
 use super::batcher::Decision;
+use super::batcher::View;
 use super::job::Job;
 
 #[derive(Debug)]
@@ -115,7 +116,7 @@ impl Queue {
     /// Waits for a batch, or for a summons. The end comes once the gate is shut, or once the queue refuses further jobs and is empty.
     ///
     /// What nobody waits for any more is left out: jobs whose client has gone are dropped, those past their deadline answered so.
-    pub(super) fn take(&self, policy: BatchPolicy, gate: &Gate, summons: impl Fn() -> Option<Summons>) -> Taken {
+    pub(super) fn take(&self, batcher: &Batcher, gate: &Gate, summons: impl Fn() -> Option<Summons>) -> Taken {
         let mut state = self.lock();
         loop {
             let summons = summons();
@@ -137,8 +138,8 @@ impl Queue {
             let now = Instant::now();
             state.drop_unwanted(now);
             let oldest = state.jobs.front().map(|job| job.arrived);
-            let alike = state.alike(policy.size);
-            let decision = match policy.decide(now, alike, oldest) {
+            let alike = state.alike(batcher.most());
+            let decision = match batcher.decide(View { now, waiting: alike, oldest, idle: state.idle + 1 }) {
                 // Nothing more will come to wait for, or it would have to wait behind one that can't go along.
                 Decision::WaitUntil(_) if closed || alike < state.jobs.len() || state.leads_alone() => {
                     Decision::Take(alike)

@@ -11,6 +11,7 @@ use crate::archive::ModelSettings;
 use crate::archive::Runtime;
 use crate::config::ModelDefaults;
 use crate::config::ServerConfig;
+use crate::model::Optimization;
 
 /// The settings of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,11 @@ pub struct EndpointSettings {
     pub queue: QueueLimits,
     pub device: Device,
     pub device_ids: Option<Vec<u32>>,
+    pub optimization: Optimization,
+    /// That the workers share.
+    pub cores: usize,
+    /// Threads beside the workers that prepare requests while these call the model; `None` leaves it to the server.
+    pub preprocess_workers: Option<usize>,
 }
 
 /// How many workers an endpoint has: `min`, and up to `max` while requests wait. With 0 it has none, and refuses requests.
@@ -107,13 +113,13 @@ impl EndpointSettings {
         Self {
             scale,
             batch: BatchPolicy {
-                size: asked.batch_size.or(archive.batch_size).or(models.batch_size).unwrap_or(1),
-                delay: asked
-                    .max_batch_delay
-                    .or(archive.max_batch_delay)
-                    .or(models.max_batch_delay)
-                    .unwrap_or(DEFAULT_BATCH_DELAY),
+                size: asked.batch_size.or(archive.batch_size).or(models.batch_size),
+                delay: asked.max_batch_delay.or(archive.max_batch_delay).or(models.max_batch_delay),
+                target_latency: archive.target_latency,
             },
+            optimization: archive.optimization.and_then(Optimization::parse).unwrap_or_default(),
+            cores: machine.cores,
+            preprocess_workers: archive.preprocess_workers,
             response_timeout: asked
                 .response_timeout
                 .or(archive.response_timeout)
@@ -143,11 +149,10 @@ const DEFAULT_MAX_RETRY_TIMEOUT: Duration = Duration::from_secs(300);
 /// A hundred years; the end of a time that is much longer is beyond what a clock can show.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-const DEFAULT_BATCH_DELAY: Duration = Duration::from_millis(100);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::OPTIMIZATIONS;
 
     const MACHINE: Machine = Machine { cores: 4, cuda_devices: 0 };
 
@@ -158,12 +163,12 @@ mod tests {
             EndpointSettings::resolve(None, archive, models, &server, MACHINE)
         };
         let plain = resolve(&ModelSettings::default(), None);
-        assert_eq!((plain.scale.min, plain.batch.size, plain.queue.capacity), (4, 1, 100));
+        assert_eq!((plain.scale.min, plain.batch.size, plain.queue.capacity), (4, None, 100));
         assert_eq!(plain.device, Device::Cpu);
 
         let models = ModelDefaults { batch_size: Some(8), min_workers: Some(2), ..ModelDefaults::default() };
         let by_models = resolve(&ModelSettings::default(), Some(&models));
-        assert_eq!((by_models.scale, by_models.batch.size), (Scale::fixed(2), 8));
+        assert_eq!((by_models.scale, by_models.batch.size), (Scale::fixed(2), Some(8)));
 
         let archive = ModelSettings {
             batch_size: Some(16),
@@ -172,11 +177,16 @@ mod tests {
             ..ModelSettings::default()
         };
         let by_archive = resolve(&archive, Some(&models));
-        assert_eq!((by_archive.scale, by_archive.batch.size), (Scale::fixed(3), 16));
+        assert_eq!((by_archive.scale, by_archive.batch.size), (Scale::fixed(3), Some(16)));
 
         let asked = Asked { batch_size: Some(4), scale: Some(Scale { min: 1, max: 5 }), ..Asked::default() };
         let by_client = EndpointSettings::resolve(Some(&asked), &archive, Some(&models), &server, MACHINE);
-        assert_eq!((by_client.scale, by_client.batch.size), (Scale { min: 1, max: 5 }, 4));
+        assert_eq!((by_client.scale, by_client.batch.size), (Scale { min: 1, max: 5 }, Some(4)));
+    }
+
+    #[test]
+    fn every_word_for_a_form_is_known_to_the_archive_and_to_the_model() {
+        assert_eq!(OPTIMIZATIONS, Optimization::WORDS);
     }
 
     #[test]

@@ -33,6 +33,7 @@ use super::worker::NotMade;
 use super::worker::Shared;
 use super::worker::WorkerPlan;
 use crate::model::InferenceMode;
+use crate::model::set_threads;
 use crate::plugin::Library;
 use crate::plugin::LibraryInstance;
 use crate::plugin::Verb;
@@ -48,19 +49,22 @@ pub(super) struct Work {
     in_handler: Duration,
     /// Of the batch in hand, where somebody asks for a profile.
     recording: Option<Recording>,
+    /// What an operation of libtorch may use on this thread.
+    threads: usize,
 }
 
 // === impl Work ===
 
 impl Work {
     pub(super) fn new(plan: Arc<WorkerPlan>, library: Arc<Library>, shared: Arc<Shared>) -> Self {
-        Self { plan, library, shared, instance: None, in_handler: Duration::ZERO, recording: None }
+        Self { plan, library, shared, instance: None, in_handler: Duration::ZERO, recording: None, threads: 0 }
     }
 
     /// Until its gate is shut, or its queue closed and empty.
     pub(super) fn run(&mut self, queue: &Queue, gate: &Gate, ready: &mpsc::Sender<Result<(), NotMade>>) {
         let began = Instant::now();
-        let made = self.make_instance();
+        self.set_threads();
+        let made = self.make_instance().inspect(|()| self.warm_up());
         let is_made = made.is_ok();
         if is_made {
             self.plan.metrics.worker_loaded(self.shared.number, began.elapsed());
@@ -70,7 +74,7 @@ impl Work {
         let _ = ready.send(made);
         if is_made {
             loop {
-                match queue.take(self.plan.policy, gate, || self.shared.summons()) {
+                match queue.take(&self.plan.batcher, gate, || self.shared.summons()) {
                     Taken::Batch(jobs) => {
                         if !self.serve(jobs) {
                             return;
@@ -141,6 +145,7 @@ impl Work {
         self.recording = Recording::begin(&self.plan.profiler, tasks.iter().map(Task::request), waited, now);
         *self.shared.lock() = Some(InHand { since: now, waiting });
         self.plan.metrics.batch_taken(tasks.len());
+        self.set_threads();
         self.in_handler = Duration::ZERO;
         // A call of the model comes alone.
         let replies = match &tasks[..] {
@@ -161,6 +166,7 @@ impl Work {
         self.plan.tally.entry.answered(batch.waiting.len());
         let ids = || tasks.iter().filter_map(Task::request).map(|request| request.id.as_str());
         self.plan.metrics.batch_computed(now.elapsed(), self.in_handler, ids);
+        self.plan.batcher.pace.learn(tasks.len(), now.elapsed());
         for (reply, (reply_to, queued)) in replies.into_iter().zip(batch.waiting) {
             reply_to.send(reply, queued);
         }
@@ -290,6 +296,30 @@ impl Work {
         }
     }
 
+    /// Where workers came or went, each has another share of the cores.
+    fn set_threads(&mut self) {
+        let threads = self.plan.threads.load(Ordering::Relaxed);
+        if threads != self.threads {
+            set_threads(threads);
+            self.threads = threads;
+        }
+    }
+
+    /// Runs the model once with a batch of each size, so that no request waits while libtorch prepares for it on this thread.
+    fn warm_up(&self) {
+        let (plan, Some(model)) = (&self.plan, &self.plan.weights) else { return };
+        if let Some(tuning) = model.tuning() {
+            plan.batcher.pace.verified(&tuning.batches);
+        }
+        let _mode = InferenceMode::enter();
+        if let Err(error) = model.warm_up(&plan.batcher.pace.sizes()) {
+            tracing::warn!(
+                model = %plan.model, version = %plan.version, generation = %plan.generation, worker = self.shared.number,
+                %error, "the model fails on a larger batch than the handler's self-test sends"
+            );
+        }
+    }
+
     fn make_instance(&mut self) -> Result<(), NotMade> {
         let plan = &self.plan;
         let _mode = InferenceMode::enter();
@@ -304,7 +334,7 @@ impl Work {
         };
         instance.initialize(&plan.context, &plan.services).map_err(failed("initialize"))?;
         // On this thread and this device: libtorch prepares itself for each, and no request should wait for that.
-        instance.self_test(&plan.services).map_err(failed("self_test"))?;
+        instance.self_test(&plan.services.rehearsing()).map_err(failed("self_test"))?;
         self.shared.hands_over_state.store(instance.state_version().is_some(), Ordering::Release);
         self.instance = Some(instance);
         Ok(())

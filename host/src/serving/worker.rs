@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -17,7 +18,7 @@ use handler_sdk::Error as HandlerError;
 
 use super::ServeError;
 use super::Signature;
-use super::batcher::BatchPolicy;
+use super::batcher::Batcher;
 use super::hand_over::Errand;
 use super::job::ReplyTo;
 use super::loader::Tally;
@@ -30,6 +31,7 @@ use crate::ids::GenerationId;
 use crate::ids::ModelName;
 use crate::ids::ModelVersion;
 use crate::metrics::ModelMetrics;
+use crate::model::Model;
 use crate::plugin::Library;
 use crate::plugin::Services;
 use crate::plugin::clear_stack;
@@ -47,7 +49,11 @@ pub(super) struct WorkerPlan {
     pub(super) signature: Option<Signature>,
     pub(super) services: Services,
     pub(super) metrics: ModelMetrics,
-    pub(super) policy: BatchPolicy,
+    pub(super) batcher: Batcher,
+    /// The model itself; `None` where the archive has none.
+    pub(super) weights: Option<Arc<dyn Model>>,
+    /// How many threads an operation of libtorch may use on a worker's thread: the workers share the cores.
+    pub(super) threads: AtomicUsize,
     /// How long one call may take before its worker is replaced.
     pub(super) response_timeout: Duration,
     /// The largest answer of a handler, in bytes.

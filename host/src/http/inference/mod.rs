@@ -140,7 +140,7 @@ async fn ask_in(envelope: Envelope, api: &Api, head: &Parts, call: Call) -> Resu
     if verb != Verb::Describe && envelope::is_closed(envelope) {
         let ask = |request| endpoint.predict(request, urgency(&head.headers), AskedVersion::of(version));
         // As many at a time as can share a batch: a long list must not fill the queue.
-        let answer = envelope::answer(envelope, request, endpoint.settings().batch.size, ask).await;
+        let answer = envelope::answer(envelope, request, endpoint.largest_batch(), ask).await;
         return answer.map_err(|refusal| match refusal {
             Refusal::Request(error) => error,
             Refusal::Serving(error) => ApiError::serving(&error, &model, version),

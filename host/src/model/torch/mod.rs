@@ -2,8 +2,10 @@
 
 #![allow(unsafe_code)] // The shim is one of the three homes of unsafe code.
 
+mod forms;
 mod profile;
 mod shim;
+mod tune;
 
 use std::fmt;
 use std::path::Path;
@@ -24,16 +26,19 @@ use super::Accelerators;
 use super::Footprint;
 use super::Model;
 use super::ModelError;
+use super::ModelOptions;
 use super::Runtime;
 use super::Schema;
 use super::state_dict;
 use super::state_dict::Contents;
 use super::state_dict::NamedTensor;
+use super::tuning::Tuning;
 pub(crate) use profile::Recording;
 pub(crate) use shim::InferenceMode;
 use shim::Input;
 use shim::RawModel;
 use shim::Step;
+use tune::Tuned;
 
 /// A TorchScript module or a state dict, on one device.
 struct TorchModel {
@@ -41,6 +46,8 @@ struct TorchModel {
     kind: ModelKind,
     device: Device,
     versions_when_loaded: i64,
+    options: ModelOptions,
+    tuned: Tuned,
 }
 
 pub(super) fn start(accelerators: Accelerators, threads_per_operation: usize) -> Result<Runtime, ModelError> {
@@ -48,10 +55,15 @@ pub(super) fn start(accelerators: Accelerators, threads_per_operation: usize) ->
         Accelerators::All => shim::open_cuda().map_err(|reason| ModelError::Cuda { reason })?,
         Accelerators::None => false,
     };
-    tch::set_num_threads(i32::try_from(threads_per_operation).unwrap_or(1));
+    set_threads(threads_per_operation);
     tch::set_num_interop_threads(1);
+    forms::set_executor(cuda);
     let devices = if cuda { tch::Cuda::device_count() } else { 0 };
     Ok(Runtime { cuda_devices: usize::try_from(devices).unwrap_or(0) })
+}
+
+pub(super) fn set_threads(threads: usize) {
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
 }
 
 pub(super) fn open_operators(path: &Path) -> Result<(), ModelError> {
@@ -66,7 +78,7 @@ pub(super) fn has_own_operators() -> bool {
     shim::are_operators_registered()
 }
 
-pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
+pub(super) fn load(path: &Path, device: Device, options: ModelOptions) -> Result<Arc<dyn Model>, ModelError> {
     let fail = |reason| ModelError::Load { path: path.to_owned(), reason };
     let (raw, kind) = match state_dict::read(path)? {
         Contents::TorchScript => {
@@ -83,7 +95,7 @@ pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelE
             (raw, ModelKind::StateDict)
         }
     };
-    Ok(Arc::new(TorchModel::new(raw, kind, device)))
+    Ok(Arc::new(TorchModel::new(raw, kind, device, options)))
 }
 
 /// Where an operator is missing, what brings it.
@@ -148,6 +160,27 @@ impl Model for TorchModel {
         self.raw.schema(method)
     }
 
+    fn tune(&self, sample: &[RawEvent<'_>]) -> Option<Arc<Tuning>> {
+        if self.kind != ModelKind::TorchScript {
+            return None;
+        }
+        // What can't be taken fails in the call that follows, with a text for whoever made it.
+        let inputs = self.take(sample).ok()?;
+        Some(self.tuned.find(&self.raw, self.options.optimization, &inputs))
+    }
+
+    fn tuning(&self) -> Option<Arc<Tuning>> {
+        self.tuned.get(&self.raw)
+    }
+
+    fn warm_up(&self, sizes: &[usize]) -> Result<(), String> {
+        self.tuned.warm_up(&self.raw, sizes)
+    }
+
+    fn repeat(&self, inputs: &[RawEvent<'_>], times: usize) -> Result<(), String> {
+        self.raw.repeat_kept(&self.take(inputs)?, times)
+    }
+
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
         self.raw.tensors(&mut |step| lend(&step, door, emit))
     }
@@ -155,8 +188,7 @@ impl Model for TorchModel {
     fn footprint(&self) -> Footprint {
         let mut footprint = Footprint::default();
         let counted = self.raw.tensors(&mut |step| {
-            // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
-            let tensor = unsafe { Tensor::clone_from_ptr(step.tensor.cast_mut().cast()) };
+            let tensor = step.share()?;
             let size = tensor.f_kind().map_err(|error| error.to_string())?.elt_size_in_bytes();
             footprint.tensors += 1;
             footprint.bytes += (tensor.numel() * size) as u64;
@@ -171,8 +203,9 @@ impl Model for TorchModel {
 }
 
 impl TorchModel {
-    fn new(raw: RawModel, kind: ModelKind, device: Device) -> Self {
-        let mut model = Self { raw, kind, device, versions_when_loaded: 0 };
+    fn new(raw: RawModel, kind: ModelKind, device: Device, options: ModelOptions) -> Self {
+        let tuned = Tuned::default();
+        let mut model = Self { raw, kind, device, versions_when_loaded: 0, options, tuned };
         model.versions_when_loaded = model.versions();
         model
     }
@@ -185,8 +218,7 @@ impl TorchModel {
     fn versions(&self) -> i64 {
         let mut sum = 0;
         let counted = self.raw.tensors(&mut |step| {
-            // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
-            let tensor = unsafe { Tensor::clone_from_ptr(step.tensor.cast_mut().cast()) };
+            let tensor = step.share()?;
             sum += tensor.f_internal_version().map_err(|error| error.to_string())?;
             Ok(())
         });
@@ -241,8 +273,7 @@ fn lend(step: &Step<'_>, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> 
         emit(&RawEvent::tensor(step.name, RawTensor::torch(step.tensor)));
         return Ok(());
     }
-    // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
-    let tensor = unsafe { Tensor::clone_from_ptr(step.tensor.cast_mut().cast()) };
+    let tensor = step.share()?;
     let text = |error: tch::TchError| error.to_string();
     let kind = tensor.f_kind().map_err(text)?;
     let dtype = dtype_of(kind).ok_or_else(|| format!("a tensor of {kind:?} can't be handed over as plain memory"))?;

@@ -150,7 +150,9 @@ std::vector<c10::IValue> read_all(const Input *inputs, size_t count, const std::
 // What is None becomes an empty list: a model may leave a part of its output out.
 void walk(const std::string &name, const c10::IValue &value, void *sink, Emit emit) {
   if (value.isTensor()) {
-    const at::Tensor &tensor = value.toTensor();
+    // Pictures lie as anyone expects them to, whatever form of the model has made them.
+    const at::Tensor &given = value.toTensor();
+    const at::Tensor tensor = given.dim() == 4 && given.is_contiguous(at::MemoryFormat::ChannelsLast) ? given.contiguous() : given;
     emit(sink, TENSOR, name.c_str(), &tensor);
   } else if (value.isTuple()) {
     emit(sink, BEGIN_LIST, name.c_str(), nullptr);
@@ -259,13 +261,8 @@ char *sconce_model_forward(const void *model, const char *method, const Input *i
   return guarded([&] {
     const c10::InferenceMode mode;
     const Model &loaded = *static_cast<const Model *>(model);
-    const torch::jit::Method function = module_of(loaded).get_method(method);
-    std::vector<c10::IValue> values = read_all(inputs, count, function.function().getSchema().arguments());
-    std::unique_lock<std::mutex> alone(loaded.alone, std::defer_lock);
-    if (loaded.assigns)
-      alone.lock();
-    // Copying a method copies pointers; a call is not const, because code may assign to attributes.
-    walk("", torch::jit::Method(function)(std::move(values)), sink, emit);
+    const bool is_forward = std::strcmp(method, "forward") == 0;
+    walk("", is_forward ? call_kept(loaded, inputs, count) : call(loaded, nullptr, method, inputs, count), sink, emit);
   });
 }
 

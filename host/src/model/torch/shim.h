@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -27,6 +28,13 @@ struct Input {
   const at::Tensor *tensor;
 };
 
+// A module in another form, which gives the same and may be faster.
+struct Form {
+  torch::jit::Module module;
+  // Whether pictures are handed to it channels last.
+  bool channels_last = false;
+};
+
 // TorchScript, or a state dict's tensors alone. Never changed once it is loaded, unless its own code does.
 struct Model {
   std::optional<torch::jit::Module> module;
@@ -34,6 +42,9 @@ struct Model {
   // Whether the module's code assigns to its attributes; then one thread at a time runs it.
   bool assigns = false;
   mutable std::mutex alone;
+  // The form that its method forward runs in, and its owner; null for the module as it was loaded.
+  mutable std::atomic<const Form *> kept{nullptr};
+  std::unique_ptr<Form> form;
   // Variants of its methods that gradients.cpp has made, by method and layer.
   mutable std::mutex making;
   mutable std::map<std::string, std::shared_ptr<torch::jit::GraphExecutor>> variants;
@@ -58,6 +69,12 @@ const torch::jit::Module &module_of(const Model &model);
 
 // The inputs of a method, as the types of its parameters want them; the first of `arguments` is the module itself.
 std::vector<c10::IValue> read_all(const Input *inputs, size_t count, const std::vector<c10::Argument> &arguments);
+
+// Calls a method of a form, or of the module as it was loaded where that is null.
+c10::IValue call(const Model &model, const Form *form, const std::string &method, const Input *inputs, size_t count);
+
+// Calls the method forward in the form that is kept; one that fails where the module as it was loaded doesn't is given up.
+c10::IValue call_kept(const Model &model, const Input *inputs, size_t count);
 
 // Gives each step through a value to `emit`.
 void walk(const std::string &name, const c10::IValue &value, void *sink, Emit emit);

@@ -12,6 +12,7 @@ use std::ptr::null_mut;
 
 use handler_sdk::Device;
 use handler_sdk::abi::raw::RawEventKind;
+use tch::Tensor;
 
 use crate::model::Parameter;
 use crate::model::ParameterKind;
@@ -19,7 +20,7 @@ use crate::model::Schema;
 
 type Tell = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, is_optional: bool);
 
-type Emit = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void);
+pub(super) type Emit = extern "C" fn(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void);
 
 unsafe extern "C" {
     fn sconce_message_free(message: *mut c_char);
@@ -83,24 +84,25 @@ pub(super) struct Step<'a> {
 }
 
 /// One step through what a method is called with.
+#[derive(Debug)]
 pub(super) struct Input {
     pub(super) kind: RawEventKind,
     pub(super) name: String,
     /// Set where the kind is a tensor.
-    pub(super) tensor: Option<tch::Tensor>,
+    pub(super) tensor: Option<Tensor>,
 }
 
 /// An [`Input`] as the shim sees it.
 #[repr(C)]
-struct RawInput {
+pub(super) struct RawInput {
     kind: c_int,
     name: *const c_char,
     tensor: *const c_void,
 }
 
 /// Inputs as the shim sees them, with what they point to.
-struct Lent<'a> {
-    raw: Vec<RawInput>,
+pub(super) struct Lent<'a> {
+    pub(super) raw: Vec<RawInput>,
     _names: Vec<CString>,
     _inputs: &'a [Input],
 }
@@ -148,9 +150,36 @@ pub(super) fn are_operators_registered() -> bool {
     unsafe { sconce_operators_registered() }
 }
 
+// === impl Step ===
+
+impl Step<'_> {
+    /// The tensor, which lives on as long as this does.
+    pub(super) fn share(&self) -> Result<Tensor, String> {
+        if self.tensor.is_null() {
+            return Err("a step without a tensor was taken for one; this is a bug".to_owned());
+        }
+        // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
+        Ok(unsafe { Tensor::clone_from_ptr(self.tensor.cast_mut().cast()) })
+    }
+}
+
+// === impl Input ===
+
+impl Input {
+    /// The same, of which tensors are shared.
+    pub(super) fn share(&self) -> Self {
+        let tensor = self.tensor.as_ref().map(Tensor::shallow_clone);
+        Self { kind: self.kind, name: self.name.clone(), tensor }
+    }
+}
+
 // === impl RawModel ===
 
 impl RawModel {
+    pub(super) fn pointer(&self) -> *const c_void {
+        self.0
+    }
+
     /// Loads TorchScript.
     pub(super) fn load(path: &Path, device: Device) -> Result<Self, String> {
         let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
@@ -167,7 +196,7 @@ impl RawModel {
     }
 
     /// Adds a tensor to a state dict; on a CPU its memory is shared, not copied.
-    pub(super) fn add(&mut self, name: &str, tensor: &tch::Tensor, device: Device) -> Result<(), String> {
+    pub(super) fn add(&mut self, name: &str, tensor: &Tensor, device: Device) -> Result<(), String> {
         let name = CString::new(name).map_err(|error| error.to_string())?;
         // SAFETY: `&mut` says that nobody else uses the object; name and tensor live through the call.
         check(unsafe { sconce_state_dict_add(self.0, name.as_ptr(), tensor.as_ptr().cast(), index(device)) })
@@ -266,7 +295,7 @@ impl Drop for InferenceMode {
 // === impl Lent ===
 
 impl<'a> Lent<'a> {
-    fn new(inputs: &'a [Input]) -> Result<Self, String> {
+    pub(super) fn new(inputs: &'a [Input]) -> Result<Self, String> {
         let names: Vec<CString> = inputs.iter().map(|input| text(&input.name)).collect::<Result<_, _>>()?;
         let raw = inputs.iter().zip(&names).map(|(input, name)| RawInput {
             kind: c_int::from(input.kind.0),
@@ -283,23 +312,23 @@ fn text(text: &str) -> Result<CString, String> {
 
 // === Steps ===
 
-struct Sink<'a, 'b> {
+pub(super) struct Sink<'a, 'b> {
     receiver: &'a mut Receiver<'b>,
-    result: Result<(), String>,
+    pub(super) result: Result<(), String>,
 }
 
 impl<'a, 'b> Sink<'a, 'b> {
-    fn new(receiver: &'a mut Receiver<'b>) -> Self {
+    pub(super) fn new(receiver: &'a mut Receiver<'b>) -> Self {
         Self { receiver, result: Ok(()) }
     }
 
-    fn pointer(&mut self) -> *mut c_void {
+    pub(super) fn pointer(&mut self) -> *mut c_void {
         std::ptr::from_mut(self).cast()
     }
 }
 
 /// Called by the shim for every step; no panic may unwind into C++.
-extern "C" fn emit(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void) {
+pub(super) extern "C" fn emit(sink: *mut c_void, kind: c_int, name: *const c_char, tensor: *const c_void) {
     // SAFETY: the pointer is the `Sink` of the call that is running.
     let sink = unsafe { &mut *sink.cast::<Sink<'_, '_>>() };
     // SAFETY: the shim passes a C string that lives through this call.
@@ -328,7 +357,7 @@ extern "C" fn tell(sink: *mut c_void, kind: c_int, name: *const c_char, is_optio
     parameters.push(Parameter { name, kind, is_optional });
 }
 
-fn check(message: *mut c_char) -> Result<(), String> {
+pub(super) fn check(message: *mut c_char) -> Result<(), String> {
     if message.is_null() {
         return Ok(());
     }

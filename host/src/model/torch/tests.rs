@@ -11,7 +11,7 @@ use crate::model::ParameterKind;
 
 fn sums() -> Arc<dyn Model> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/model/torch/testdata/sums.pt");
-    load(&path, Device::Cpu).unwrap()
+    load(&path, Device::Cpu, ModelOptions::default()).unwrap()
 }
 
 fn input(tensor: RawTensor<'_>) -> RawEvent<'_> {
@@ -179,7 +179,7 @@ fn what_is_no_model_is_refused_by_name() {
         if name != "absent.pt" {
             std::fs::write(&path, "not a model").unwrap();
         }
-        let error = load(&path, Device::Cpu).unwrap_err().to_string();
+        let error = load(&path, Device::Cpu, ModelOptions::default()).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
 }
@@ -225,7 +225,7 @@ fn a_state_dict_passes_through_libtorch_unchanged() {
                 (tensor.name.clone(), tensor.dtype.code(), tensor.shape.clone(), bytes)
             })
             .collect();
-        let model = load(&path, Device::Cpu).unwrap();
+        let model = load(&path, Device::Cpu, ModelOptions::default()).unwrap();
         assert_eq!(model.kind(), ModelKind::StateDict, "{name}");
         assert_eq!(weights(&*model), read, "{name}");
         let error = model.forward("forward", &[], RawDoor::PLAIN, &mut |_| {}).unwrap_err();
@@ -235,7 +235,7 @@ fn a_state_dict_passes_through_libtorch_unchanged() {
 
 #[test]
 fn torchscript_has_code_and_weights() {
-    let model = load(&testdata("torchscript.pt"), Device::Cpu).unwrap();
+    let model = load(&testdata("torchscript.pt"), Device::Cpu, ModelOptions::default()).unwrap();
     assert_eq!(model.kind(), ModelKind::TorchScript);
     let names: Vec<String> = weights(&*model).into_iter().map(|weight| weight.0).collect();
     assert_eq!(names, ["weight", "bias"]);
@@ -247,7 +247,7 @@ fn torchscript_has_code_and_weights() {
 
 #[test]
 fn weights_that_somebody_wrote_to_are_told() {
-    let model = load(&testdata("torchscript.pt"), Device::Cpu).unwrap();
+    let model = load(&testdata("torchscript.pt"), Device::Cpu, ModelOptions::default()).unwrap();
     let before = model.footprint();
     assert!(before.bytes > 0 && before.address.is_some() && !before.was_changed, "{before:?}");
     // As around every call of a handler.
@@ -278,6 +278,6 @@ fn a_damaged_torchscript_file_is_an_error() {
         }
     }
     std::fs::write(&path, content).unwrap();
-    let error = load(&path, Device::Cpu).unwrap_err().to_string();
+    let error = load(&path, Device::Cpu, ModelOptions::default()).unwrap_err().to_string();
     assert!(error.contains("model.pt"), "{error}");
 }

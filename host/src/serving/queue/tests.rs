@@ -4,21 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::serving::BatchPolicy;
 use crate::serving::ModelCall;
 use crate::serving::Request;
 use crate::serving::Urgency;
 use crate::serving::Verb;
 use crate::serving::job::Task;
 
-const ONE: BatchPolicy = BatchPolicy { size: 1, delay: Duration::ZERO };
+const ONE: BatchPolicy = policy(1, Duration::ZERO);
 const NINE: QueueLimits = QueueLimits { capacity: 9, tickets: false };
+
+const fn policy(size: usize, delay: Duration) -> BatchPolicy {
+    BatchPolicy { size: Some(size), delay: Some(delay), target_latency: None }
+}
 
 fn job(limit: Option<Duration>) -> (Job, tokio::sync::oneshot::Receiver<crate::serving::job::Done>) {
     Job::new(Request::default(), Urgency::default(), limit)
 }
 
 fn take(queue: &Queue, policy: BatchPolicy, gate: &Gate) -> Option<usize> {
-    match queue.take(policy, gate, || None) {
+    match queue.take(&Batcher::new(policy), gate, || None) {
         Taken::Batch(jobs) => Some(jobs.len()),
         Taken::Errand => panic!("there is no errand"),
         Taken::End => None,
@@ -73,7 +78,7 @@ fn a_closed_queue_serves_what_it_has() {
     queue.push(first).unwrap();
     queue.close(ServeError::ShuttingDown);
     let go_on = open(&queue);
-    let patient = BatchPolicy { size: 8, delay: Duration::from_secs(3600) };
+    let patient = policy(8, Duration::from_secs(3600));
     assert_eq!(take(&queue, patient, &go_on).unwrap(), 1);
     assert!(take(&queue, patient, &go_on).is_none());
     assert_eq!(queue.push(job(None).0), Err(ServeError::ShuttingDown));
@@ -170,13 +175,13 @@ fn an_errand_is_run_while_no_batch_is_taken() {
     let (waiting, _reply) = job(None);
     queue.push(waiting).unwrap();
     let gate = Gate::default();
-    assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Errand)), Taken::Errand));
+    assert!(matches!(queue.take(&Batcher::new(ONE), &gate, || Some(Summons::Errand)), Taken::Errand));
     queue.open_gate(&gate);
-    assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Errand)), Taken::Batch(_)));
+    assert!(matches!(queue.take(&Batcher::new(ONE), &gate, || Some(Summons::Errand)), Taken::Batch(_)));
     queue.pause_gate(&gate);
-    assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Errand)), Taken::Errand));
+    assert!(matches!(queue.take(&Batcher::new(ONE), &gate, || Some(Summons::Errand)), Taken::Errand));
     queue.shut_gate(&gate);
-    assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Errand)), Taken::End));
+    assert!(matches!(queue.take(&Batcher::new(ONE), &gate, || Some(Summons::Errand)), Taken::End));
 }
 
 #[test]
@@ -185,7 +190,7 @@ fn a_summoned_worker_leaves_and_the_others_go_on() {
     let (waiting, _reply) = job(None);
     queue.push(waiting).unwrap();
     let gate = open(&queue);
-    assert!(matches!(queue.take(ONE, &gate, || Some(Summons::Leave)), Taken::End));
+    assert!(matches!(queue.take(&Batcher::new(ONE), &gate, || Some(Summons::Leave)), Taken::End));
     assert_eq!(take(&queue, ONE, &gate), Some(1));
 }
 
@@ -199,8 +204,8 @@ fn the_most_urgent_goes_first_and_equals_in_their_order() {
         queue.push(job).unwrap();
         replies.push(reply);
     }
-    let all = BatchPolicy { size: 9, delay: Duration::ZERO };
-    let Taken::Batch(jobs) = queue.take(all, &open(&queue), || None) else { panic!("there are jobs") };
+    let all = policy(9, Duration::ZERO);
+    let Taken::Batch(jobs) = queue.take(&Batcher::new(all), &open(&queue), || None) else { panic!("there are jobs") };
     let order: String = jobs.iter().map(|job| job.task.request().unwrap().id.as_str()).collect();
     assert_eq!(order, "dacbe");
 }
@@ -226,7 +231,7 @@ fn requests_of_different_kinds_never_share_a_batch() {
     }
     queue.close(ServeError::ShuttingDown);
     let gate = open(&queue);
-    let patient = BatchPolicy { size: 8, delay: Duration::from_secs(3600) };
+    let patient = policy(8, Duration::from_secs(3600));
     let sizes: Vec<_> = std::iter::from_fn(|| take(&queue, patient, &gate)).collect();
     assert_eq!(sizes, [2, 1, 1, 1, 1, 1, 1]);
 }

@@ -7,7 +7,12 @@ const ROWS: [f32; 6] = [1.0, 2.0, 3.0, 0.0, 1.0, -1.0];
 fn classifier(file: &str) -> Arc<dyn Model> {
     // As a handler's first question loads it, on a thread that is in inference mode.
     let _mode = InferenceMode::enter();
-    load(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/model/torch/testdata").join(file), Device::Cpu).unwrap()
+    load(
+        &PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/model/torch/testdata").join(file),
+        Device::Cpu,
+        ModelOptions::default(),
+    )
+    .unwrap()
 }
 
 fn gradients(model: &dyn Model, layer: &str, inputs: &[RawEvent<'_>], target: u64) -> Result<Vec<String>, String> {

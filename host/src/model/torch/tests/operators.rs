@@ -15,7 +15,7 @@ fn numbers(value: &Json) -> Vec<f32> {
 #[test]
 fn nms_and_roi_align_give_torchvisions_numbers() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/model/torch/testdata/detector.pt");
-    let model = load(&path, Device::Cpu).unwrap();
+    let model = load(&path, Device::Cpu, ModelOptions::default()).unwrap();
     assert!(has_own_operators());
     let case = case();
     let shape = |name: &str| -> Vec<i64> {

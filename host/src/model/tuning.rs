@@ -1,0 +1,414 @@
+//! In which form a model runs, and with which sizes of batches: tried when it is loaded, and told afterwards.
+//!
+//! The trial knows nothing of libtorch: it asks a [`Stage`], and decides.
+
+use std::time::Duration;
+use std::time::Instant;
+
+/// A form that a TorchScript model can run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// As the file has it.
+    AsLoaded,
+    /// With its weights as constants, and what follows from them worked out: `torch.jit.freeze`.
+    Frozen,
+    /// Frozen, with weights that lie as the processor's kernels want them: `torch.jit.optimize_for_inference`.
+    Optimized,
+    /// Frozen, with pictures and the weights of convolutions channels last.
+    ChannelsLast,
+}
+
+/// Which form a model's owner wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Optimization {
+    /// The fastest of those that give the same.
+    #[default]
+    Auto,
+    /// That one, unless it gives something else.
+    Only(Form),
+}
+
+/// What became of the trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    pub kept: Form,
+    /// One sentence.
+    pub reason: String,
+    pub trials: Vec<Trial>,
+    /// Sizes of batches that give each request the same as it gets alone, with the time of one call in the form that was kept; the first is 1. Empty where the sample has no batch dimension.
+    pub batches: Vec<(usize, Duration)>,
+    /// What was spent on all of it.
+    pub took: Duration,
+}
+
+/// What was seen of one form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    pub form: Form,
+    /// The time for one input, by the size of the batch that it came in; or why it can't be kept.
+    pub outcome: Result<Vec<(usize, Duration)>, String>,
+}
+
+/// The model on trial. Every error is text.
+pub(super) trait Stage {
+    /// Brings the model into a form.
+    fn prepare(&mut self, form: Form) -> Result<(), String>;
+
+    /// Why this form gives something else than the model as it was loaded; `None` where it doesn't. For that itself: whether it gives the same twice.
+    fn difference(&mut self, form: Form) -> Result<Option<String>, String>;
+
+    /// Whether its inputs can be put together along their first dimension.
+    fn has_batch_dimension(&self) -> bool;
+
+    /// Why a batch of that size gives something else than its inputs give one by one.
+    fn batch_difference(&mut self, form: Form, size: usize) -> Result<Option<String>, String>;
+
+    /// So many calls with batches of that size, one after the other.
+    fn time(&mut self, form: Form, size: usize, calls: u32) -> Result<Duration, String>;
+}
+
+/// The sizes of batches that are taken where the size is left to the server: few, since libtorch prepares itself for each.
+pub const BUCKETS: [usize; 6] = [1, 2, 4, 8, 16, 32];
+
+/// The larger batch that forms are compared with beside 1.
+const COMPARED: usize = 8;
+
+/// A trial takes no longer than about this; what it didn't get to isn't used.
+const BUDGET: Duration = Duration::from_millis(700);
+
+/// A form must be that much faster than the model as it was loaded: it takes memory.
+const WORTH_IT: f64 = 0.97;
+
+/// Timed calls that are shorter are repeated, so that a moment's disturbance doesn't decide.
+const LONG_ENOUGH: Duration = Duration::from_millis(4);
+
+// === impl Form ===
+
+impl Form {
+    const ALL: [Self; 4] = [Self::AsLoaded, Self::Frozen, Self::Optimized, Self::ChannelsLast];
+
+    /// As configs say it and clients read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AsLoaded => "asLoaded",
+            Self::Frozen => "frozen",
+            Self::Optimized => "optimized",
+            Self::ChannelsLast => "channelsLast",
+        }
+    }
+}
+
+// === impl Optimization ===
+
+impl Optimization {
+    /// What a config may say.
+    pub const WORDS: [&str; 5] = ["auto", "asLoaded", "frozen", "optimized", "channelsLast"];
+
+    /// From the word in a config.
+    pub fn parse(word: &str) -> Option<Self> {
+        let form = Form::ALL.into_iter().find(|form| form.as_str() == word);
+        form.map(Self::Only).or_else(|| (word == Self::Auto.as_str()).then_some(Self::Auto))
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Only(form) => form.as_str(),
+        }
+    }
+}
+
+// === impl Tuning ===
+
+impl Tuning {
+    /// Finds the form to keep, and the sizes of batches that can be used with it.
+    pub(super) fn find(wish: Optimization, stage: &mut dyn Stage) -> Self {
+        let began = Instant::now();
+        let mut search = Search { stage, began, trials: Vec::new() };
+        let (kept, reason) = search.form(wish);
+        let batches = search.batches(kept);
+        Self { kept, reason, trials: search.trials, batches, took: began.elapsed() }
+    }
+
+    /// The same for a model whose form failed on an input that the model itself can take.
+    pub(super) fn given_up(&self) -> Self {
+        let reason = format!(
+            "{} was kept, and then failed on an input that the model as it was loaded can take",
+            self.kept.as_str()
+        );
+        Self { kept: Form::AsLoaded, reason, ..self.clone() }
+    }
+
+    /// The largest batch that gives each request the same as it gets alone; 1 where none was tried.
+    pub fn largest_batch(&self) -> usize {
+        self.batches.last().map_or(1, |(size, _)| *size)
+    }
+}
+
+struct Search<'a> {
+    stage: &'a mut dyn Stage,
+    began: Instant,
+    trials: Vec<Trial>,
+}
+
+impl Search<'_> {
+    fn form(&mut self, wish: Optimization) -> (Form, String) {
+        let keep = |reason: &str| (Form::AsLoaded, reason.to_owned());
+        let candidates: &[Form] = match wish {
+            Optimization::Only(Form::AsLoaded) => return keep("model-config.yaml asks for it"),
+            // The likeliest first: the budget may end before the last.
+            Optimization::Auto => &[Form::Optimized, Form::ChannelsLast, Form::Frozen],
+            Optimization::Only(form) => &[form],
+        };
+        match self.stage.difference(Form::AsLoaded) {
+            Ok(None) => {}
+            Ok(Some(difference)) => {
+                return keep(&format!(
+                    "the model gives different answers to the same input ({difference}), so that no other form can be compared with it"
+                ));
+            }
+            Err(error) => return keep(&format!("the model fails on the sample: {error}")),
+        }
+        let mut outcome = self.time(Form::AsLoaded, 1);
+        let mut right = Vec::new();
+        if let Ok(alone) = &outcome {
+            right.push((Form::AsLoaded, vec![(1, *alone)]));
+        }
+        for &form in candidates {
+            outcome =
+                if self.has_time() { self.try_form(form) } else { Err("there was no time left to try it".to_owned()) };
+            match outcome {
+                Ok(alone) => right.push((form, vec![(1, alone)])),
+                Err(reason) => self.trials.push(Trial { form, outcome: Err(reason) }),
+            }
+        }
+        self.time_larger(&mut right);
+        let fastest = fastest(&right);
+        self.trials.extend(right.into_iter().map(|(form, times)| Trial { form, outcome: Ok(times) }));
+        self.trials.sort_by_key(|trial| Form::ALL.iter().position(|form| *form == trial.form));
+        match (wish, fastest) {
+            (Optimization::Only(form), _) => match self.trials.iter().find(|trial| trial.form == form) {
+                Some(Trial { outcome: Err(reason), .. }) => {
+                    keep(&format!("model-config.yaml asks for {}, which can't be kept: {reason}", form.as_str()))
+                }
+                _ => (form, "model-config.yaml asks for it, and it gives the same".to_owned()),
+            },
+            (Optimization::Auto, Some((form, gain))) => {
+                (form, format!("it gives the same and takes {gain:.2} of the time of the model as it was loaded"))
+            }
+            (Optimization::Auto, None) => keep("no other form gives the same in less time"),
+        }
+    }
+
+    /// The time of one call, where the form gives what it should.
+    fn try_form(&mut self, form: Form) -> Result<Duration, String> {
+        self.stage.prepare(form)?;
+        match self.stage.difference(form)? {
+            Some(difference) => Err(format!("it gives something else: {difference}")),
+            None => self.time(form, 1),
+        }
+    }
+
+    /// Batches show more of a form than single inputs do; all that are compared are timed, or none is.
+    fn time_larger(&mut self, right: &mut [(Form, Vec<(usize, Duration)>)]) {
+        let longest = right.iter().map(|(_, times)| times[0].1).max().unwrap_or_default();
+        // Two to warm up, and two or more to be timed.
+        let needed = longest * (4 * COMPARED * right.len()) as u32;
+        if right.len() < 2 || !self.stage.has_batch_dimension() || needed > self.left() / 2 {
+            return;
+        }
+        let times: Result<Vec<Duration>, String> = right.iter().map(|(form, _)| self.time(*form, COMPARED)).collect();
+        for ((_, known), time) in right.iter_mut().zip(times.unwrap_or_default()) {
+            known.push((COMPARED, time / COMPARED as u32));
+        }
+    }
+
+    fn batches(&mut self, form: Form) -> Vec<(usize, Duration)> {
+        if !self.stage.has_batch_dimension() {
+            return Vec::new();
+        }
+        let mut batches: Vec<(usize, Duration)> = Vec::new();
+        for size in BUCKETS {
+            if let Some((before, time)) = batches.last() {
+                // One by one, to be compared, to warm up, and to be timed.
+                let needed = *time * 4 * u32::try_from(size / before).unwrap_or(u32::MAX);
+                let is_right = needed <= self.left() && matches!(self.stage.batch_difference(form, size), Ok(None));
+                if !is_right {
+                    break;
+                }
+            }
+            match self.time(form, size) {
+                Ok(time) => batches.push((size, time)),
+                Err(_) => break,
+            }
+        }
+        batches
+    }
+
+    /// One call, the shortest of some.
+    fn time(&mut self, form: Form, size: usize) -> Result<Duration, String> {
+        // The first calls prepare for the shape.
+        let mut best = self.stage.time(form, size, 1)?;
+        if best * 8 < LONG_ENOUGH {
+            self.stage.time(form, size, 2)?;
+        }
+        let calls = if best >= LONG_ENOUGH { 1 } else { 4 };
+        let rounds = if best >= LONG_ENOUGH { 2 } else { 3 };
+        best = Duration::MAX;
+        for _ in 0..rounds {
+            best = best.min(self.stage.time(form, size, calls)? / calls);
+        }
+        Ok(best)
+    }
+
+    fn left(&self) -> Duration {
+        BUDGET.saturating_sub(self.began.elapsed())
+    }
+
+    fn has_time(&self) -> bool {
+        !self.left().is_zero()
+    }
+}
+
+/// The form other than the first that needs the least time for one input, and its share of what the first needs; `None` where it isn't worth it.
+fn fastest(right: &[(Form, Vec<(usize, Duration)>)]) -> Option<(Form, f64)> {
+    let best =
+        |times: &[(usize, Duration)]| times.iter().map(|(_, time)| time.as_secs_f64()).fold(f64::INFINITY, f64::min);
+    let ((first, first_times), others) = right.split_first()?;
+    if *first != Form::AsLoaded {
+        return None;
+    }
+    let as_loaded = best(first_times);
+    let gains = others.iter().map(|(form, times)| (*form, best(times) / as_loaded));
+    gains.min_by(|one, other| one.1.total_cmp(&other.1)).filter(|(_, gain)| *gain < WORTH_IT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Microseconds for a batch of 1 and for each further input, by form; `None` can't be made.
+    struct Fake {
+        costs: [Option<(u64, u64)>; 4],
+        differs: Option<Form>,
+        largest: usize,
+        has_batch_dimension: bool,
+    }
+
+    impl Fake {
+        fn new(costs: [Option<(u64, u64)>; 4]) -> Self {
+            Self { costs, differs: None, largest: 32, has_batch_dimension: true }
+        }
+
+        fn cost(&self, form: Form) -> Result<(u64, u64), String> {
+            self.costs[Form::ALL.iter().position(|known| *known == form).unwrap()].ok_or("no such form".to_owned())
+        }
+    }
+
+    impl Stage for Fake {
+        fn prepare(&mut self, form: Form) -> Result<(), String> {
+            self.cost(form).map(drop)
+        }
+
+        fn difference(&mut self, form: Form) -> Result<Option<String>, String> {
+            Ok((self.differs == Some(form)).then(|| "by 1".to_owned()))
+        }
+
+        fn has_batch_dimension(&self) -> bool {
+            self.has_batch_dimension
+        }
+
+        fn batch_difference(&mut self, _: Form, size: usize) -> Result<Option<String>, String> {
+            Ok((size > self.largest).then(|| "rows differ".to_owned()))
+        }
+
+        fn time(&mut self, form: Form, size: usize, calls: u32) -> Result<Duration, String> {
+            let (one, more) = self.cost(form)?;
+            Ok(Duration::from_micros(one + more * (size as u64 - 1)) * calls)
+        }
+    }
+
+    #[test]
+    fn the_fastest_form_that_gives_the_same_is_kept() {
+        let mnist = [Some((280, 500)), Some((310, 480)), Some((243, 137)), Some((260, 200))];
+        let auto = Optimization::Auto;
+        let only = Optimization::Only;
+        for (name, fake, wish, kept, reason) in [
+            ("fastest", Fake::new(mnist), auto, Form::Optimized, "it gives the same and takes 0."),
+            (
+                "another answer",
+                Fake { differs: Some(Form::Optimized), ..Fake::new(mnist) },
+                auto,
+                Form::ChannelsLast,
+                "it gives",
+            ),
+            (
+                "never the same",
+                Fake { differs: Some(Form::AsLoaded), ..Fake::new(mnist) },
+                auto,
+                Form::AsLoaded,
+                "different answers",
+            ),
+            (
+                "not worth it",
+                Fake::new([Some((100, 100)), Some((99, 99)), None, None]),
+                auto,
+                Form::AsLoaded,
+                "no other form",
+            ),
+            ("none", Fake::new([Some((100, 100)), None, None, None]), auto, Form::AsLoaded, "no other form"),
+            (
+                "asked for, slower",
+                Fake::new([Some((100, 100)), Some((200, 200)), None, None]),
+                only(Form::Frozen),
+                Form::Frozen,
+                "asks for it",
+            ),
+            (
+                "asked for, wrong",
+                Fake { differs: Some(Form::Frozen), ..Fake::new(mnist) },
+                only(Form::Frozen),
+                Form::AsLoaded,
+                "by 1",
+            ),
+            ("asked for as it is", Fake::new(mnist), only(Form::AsLoaded), Form::AsLoaded, "asks for it"),
+            // At batch 1 the frozen one is faster, and at 8 it isn't.
+            (
+                "by batches",
+                Fake::new([Some((280, 280)), Some((240, 400)), Some((250, 100)), None]),
+                auto,
+                Form::Optimized,
+                "takes",
+            ),
+        ] {
+            let mut fake = fake;
+            let tuning = Tuning::find(wish, &mut fake);
+            assert_eq!(tuning.kept, kept, "{name}: {tuning:?}");
+            assert!(tuning.reason.contains(reason), "{name}: {}", tuning.reason);
+        }
+    }
+
+    #[test]
+    fn batches_end_where_rows_differ_or_the_time_does() {
+        let costs = |one| [Some((one, one)), None, None, None];
+        for (name, fake, largest) in [
+            ("all", Fake::new(costs(100)), 32),
+            ("rows differ", Fake { largest: 4, ..Fake::new(costs(100)) }, 4),
+            ("no batch dimension", Fake { has_batch_dimension: false, ..Fake::new(costs(100)) }, 1),
+            ("slow", Fake::new(costs(20_000)), 8),
+            ("slower", Fake::new(costs(1_000_000)), 1),
+        ] {
+            let mut fake = fake;
+            let tuning = Tuning::find(Optimization::Auto, &mut fake);
+            assert_eq!(tuning.largest_batch(), largest, "{name}: {tuning:?}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_config_are_those_of_describe() {
+        for word in Optimization::WORDS {
+            assert_eq!(Optimization::parse(word).unwrap().as_str(), word);
+        }
+        assert_eq!(Optimization::parse("Auto"), None);
+    }
+}
