@@ -2,6 +2,7 @@
 //!
 //! They are parsed once, at the edge; further in, a `ModelName` is known to be good.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use serde::Deserialize;
@@ -48,6 +49,13 @@ impl ModelName {
     }
 }
 
+/// Orders as the text does, so that maps are searched with a client's words as they are.
+impl Borrow<str> for ModelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ModelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -62,6 +70,13 @@ impl ModelVersion {
     }
 
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// As for names.
+impl Borrow<str> for ModelVersion {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -22,11 +22,13 @@ mod http;
 mod plugins;
 mod process;
 mod progress;
+mod python;
 mod server;
 mod setup;
 mod train;
 mod workspace;
 
+use bench::CompareArgs;
 use bench::Subject;
 use checks::{Depth, Torch};
 use demo::Afterwards;
@@ -72,14 +74,24 @@ enum Command {
     /// model-store/mnist/digits/*.png to both models over HTTP and checks the answers.
     Demo(DemoArgs),
 
-    /// Measure what Sconce costs on this machine.
+    /// Measure how fast Sconce is on this machine, beside its ceilings and its peers.
     ///
-    /// Each subject is measured side by side in one run, and compared with the bar that Sconce has
-    /// set itself. A bar that is missed is told, with by how much; it is no failure of the command.
+    /// Runs setup, builds for release, makes the models, and measures in one run, in turn, repeated:
+    /// libtorch alone in a loop, a bare axum route, and Sconce with three models (an echo, MNIST, and
+    /// ResNet-18); with --peers also TorchServe and mosec, with the same model files and inputs.
+    /// Each figure that Sconce has set itself a bar for is compared with it. A bar that is missed is
+    /// told, with by how much; it is no failure of the command.
     /// Close what else needs the processor: with other load the figures say little.
+    ///
+    /// Load comes from wrk where it is on PATH, else from oha, which is installed once; open loops
+    /// always from oha. bench/README.md tells how each figure is measured and how to read it.
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
         #[command(subcommand)]
-        subject: Subject,
+        subject: Option<Subject>,
+
+        #[command(flatten)]
+        compare: CompareArgs,
     },
 
     /// Make the numbers anew that the default handlers are compared with.
@@ -155,7 +167,7 @@ fn dispatch(command: Command) -> Result<()> {
         }
         Command::Plugins => plugins::run(),
         Command::Demo(DemoArgs { keep }) => demo::run(if keep { Afterwards::Keep } else { Afterwards::Stop }),
-        Command::Bench { subject } => bench::run(&subject),
+        Command::Bench { subject, compare } => bench::run(subject.as_ref(), &compare),
         Command::Golden(golden) => golden::run(&golden),
         Command::Test(TestArgs { no_torch, arguments }) => {
             let torch = if no_torch { Torch::Without } else { Torch::With };

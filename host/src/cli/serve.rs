@@ -182,7 +182,11 @@ impl ServeArgs {
 /// Serves until the process is told to end, and ends it.
 pub(super) fn to_the_end(app: anyhow::Result<App>, tell: impl FnMut(Progress)) -> ! {
     let served = app.and_then(|app| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(own_thread).build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(connection_threads())
+            .enable_all()
+            .on_thread_start(own_thread)
+            .build()?;
         let result = runtime.block_on(app.run(tell));
         // A client that keeps its connection open must not keep the process.
         runtime.shutdown_background();
@@ -193,4 +197,9 @@ pub(super) fn to_the_end(app: anyhow::Result<App>, tell: impl FnMut(Progress)) -
     }
     // Handlers may have left threads behind, and some may hang: libtorch's own clean-up must not run under them.
     leave(served.is_err().into())
+}
+
+/// One thread answers as many connections as four cores of workers keep busy; more of them would only wake one another and take the cores from the workers.
+fn connection_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(4))
 }

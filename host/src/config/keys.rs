@@ -18,7 +18,8 @@ use Treatment::Honoured;
 
 const JVM: &str = "it tunes TorchServe's JVM, and there is none here";
 const PYTHON: &str = "it is for Python workers, and handlers here are native code in the server's process";
-const THREADS: &str = "there are as many threads for connections as the machine has cores";
+const THREADS: &str =
+    "the server has one thread for connections for every four cores, which is as many as the workers on them can use";
 const PORTS: &str = "workers are threads of the server, which need no ports";
 const ENVIRONMENT: &str =
     "handlers run in the server's process and see all of its environment; start the server without those variables";

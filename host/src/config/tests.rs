@@ -163,7 +163,7 @@ fn what_has_no_effect_is_told() {
         ("blacklist_env_vars=.*SECRET.*", "see all of its environment; start the server without those"),
         ("keystore=k.p12", "put a proxy that ends it in front"),
         ("cors_allowed_origin=*", "let a proxy in front add them"),
-        ("number_of_netty_threads=32", "as many threads for connections"),
+        ("number_of_netty_threads=32", "one thread for connections for every four cores"),
         ("load_models=a.mar\nmodel_snapshot={\"models\":{}}", "load_models gives way to model_snapshot"),
         ("job_queue_size=1\njob_queue_size=2", "line 2: job_queue_size was set before"),
         ("models={\"m\":{\"1\":{\"batchSize\":0}}}", "m 1: batchSize = 0 is ignored"),

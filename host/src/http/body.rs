@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::body::Bytes;
+use axum::body::HttpBody;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -37,6 +38,12 @@ pub(super) enum BadBody {
     Other(ApiError),
 }
 
+/// A body up to this length is copied out of its connection's buffer.
+const SMALL: usize = 4 << 10;
+
+/// The client's word is trusted for so much; what is longer grows as it comes.
+const MOST_RESERVED: usize = 1 << 20;
+
 const OCTETS: &str = "application/octet-stream";
 
 /// A body of nothing but separators would else become a million fields; those that a later one of the same name replaces count, too.
@@ -50,11 +57,11 @@ pub(super) async fn fields(headers: &HeaderMap, body: Body, limits: BodyLimits) 
 
 /// Reads a body within its limits.
 pub(super) async fn read(headers: &HeaderMap, body: Body, limits: BodyLimits) -> Result<Bytes, BadBody> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limits.size as u64) {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limits.size) {
         return Err(BadBody::TooLarge);
     }
-    collect(Limited::new(body, limits.size), limits.silence).await
+    collect(Limited::new(body, limits.size), limits.silence, announced.unwrap_or_default()).await
 }
 
 /// Takes a body apart into its fields.
@@ -62,7 +69,7 @@ pub(super) async fn fields_of(headers: &HeaderMap, body: Bytes) -> Result<Vec<Fi
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
-        "multipart/form-data" => multipart(content_type, body).await.map_err(BadBody::Other),
+        "multipart/form-data" => Box::pin(multipart(content_type, body)).await.map_err(BadBody::Other),
         "application/x-www-form-urlencoded" if is_form(&body) => form(&body).map_err(BadBody::Other),
         // Python's urllib and curl's --data-binary call everything a form, pictures too.
         "application/x-www-form-urlencoded" => {
@@ -80,12 +87,14 @@ pub(super) fn with_query(query: Option<&str>, fields: Vec<Field>) -> Result<Vec<
     Ok(all)
 }
 
-async fn collect(mut body: Limited<Body>, silence: Duration) -> Result<Bytes, BadBody> {
+/// A body that comes in one piece stays that piece; `announced` is the length that others will have.
+async fn collect(mut body: Limited<Body>, silence: Duration, announced: usize) -> Result<Bytes, BadBody> {
     let broken =
         |why: String| BadBody::Other(ApiError::bad_request(format!("The body broke off before its end: {why}")));
-    let mut frames = Vec::new();
-    let mut length = 0;
-    loop {
+    let mut first = Bytes::new();
+    let mut whole = Vec::new();
+    // One that has ended with its last frame isn't asked for another.
+    while !body.is_end_stream() {
         let frame = tokio::time::timeout(silence, body.frame()).await;
         let Ok(frame) = frame else {
             let text = format!("The body broke off before its end: nothing came for {} s.", silence.as_secs_f64());
@@ -94,22 +103,27 @@ async fn collect(mut body: Limited<Body>, silence: Duration) -> Result<Bytes, Ba
         match frame {
             None => break,
             Some(Ok(frame)) => {
-                if let Ok(bytes) = frame.into_data() {
-                    length += bytes.len();
-                    frames.push(bytes);
+                let Ok(bytes) = frame.into_data() else { continue };
+                if first.is_empty() {
+                    first = bytes;
+                    continue;
                 }
+                if whole.is_empty() {
+                    whole.reserve(announced.min(MOST_RESERVED));
+                    whole.extend_from_slice(&first);
+                }
+                whole.extend_from_slice(&bytes);
             }
             Some(Err(error)) if error.is::<LengthLimitError>() => return Err(BadBody::TooLarge),
             Some(Err(error)) => return Err(broken(error.to_string())),
         }
     }
-    // Most bodies come in one piece, which is then not copied.
-    if frames.len() == 1 {
-        return Ok(frames.swap_remove(0));
-    }
-    let mut whole = Vec::with_capacity(length);
-    frames.iter().for_each(|bytes| whole.extend_from_slice(bytes));
-    Ok(whole.into())
+    Ok(match whole.is_empty() {
+        false => whole.into(),
+        // A piece of the connection's buffer: while somebody holds it, the next request needs another buffer, which costs more than this copy.
+        true if first.len() <= SMALL => Bytes::copy_from_slice(&first),
+        true => first,
+    })
 }
 
 async fn multipart(content_type: &str, body: Bytes) -> Result<Vec<Field>, ApiError> {

@@ -9,13 +9,13 @@ use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use super::entrance::Entrance;
+use super::head_timer::HeadTimer;
 use super::introduced::Introduced;
 use super::introduced::Understood;
 
@@ -39,7 +39,7 @@ pub async fn serve(head_time: Duration, listener: TcpListener, entrance: Entranc
 
 async fn serve_within(limits: Limits, mut listener: TcpListener, entrance: Entrance, mut end: watch::Receiver<bool>) {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_header_size(limits.head_size);
+    builder.header_read_timeout(limits.head_time).max_header_size(limits.head_size);
     // Each connection holds an end of it.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     loop {
@@ -60,7 +60,7 @@ async fn serve_within(limits: Limits, mut listener: TcpListener, entrance: Entra
 }
 
 fn connection(
-    builder: http1::Builder,
+    mut builder: http1::Builder,
     stream: TcpStream,
     entrance: Entrance,
     mut end: watch::Receiver<bool>,
@@ -68,6 +68,7 @@ fn connection(
     // An answer leaves at once, rather than waiting for the client's acknowledgement of its head.
     let _ = stream.set_nodelay(true);
     async move {
+        builder.timer(HeadTimer::default());
         let understood = Understood::default();
         let io = Introduced::new(TokioIo::new(stream), understood.clone());
         let service = service_fn(move |request| {

@@ -49,11 +49,10 @@ struct Watched {
 
 impl Entrance {
     pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Body> {
-        let id = uuid::Uuid::new_v4().to_string();
-        let header = HeaderValue::from_str(&id).ok();
+        let id = RequestId::new();
         let metrics = self.metrics.clone();
-        let mut response = self.pass_on(request, RequestId(id)).await;
-        reply::set_headers(&mut response, header);
+        let mut response = self.pass_on(request, id).await;
+        reply::set_headers(&mut response, id);
         metrics.responded(response.status().as_u16());
         response
     }

@@ -11,7 +11,6 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
-use axum::http::HeaderValue;
 use axum::response::IntoResponse;
 use bytes::Buf;
 use bytes::Bytes;
@@ -23,6 +22,7 @@ use hyper::rt::Write;
 
 use super::error::ApiError;
 use super::reply;
+use super::reply::RequestId;
 
 /// A connection on which, until a request was understood, anything that hyper says is replaced by an error in our form.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl<I: Write + Unpin> Write for Introduced<I> {
 /// The error as it goes over the wire.
 fn refusal() -> Bytes {
     let mut error = ApiError::bad_request("Invalid HTTP message.").into_response();
-    reply::set_headers(&mut error, HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+    reply::set_headers(&mut error, RequestId::new());
     let (head, body) = error.into_parts();
     // It is in memory as a whole.
     let body = body.collect().now_or_never().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();

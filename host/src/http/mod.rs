@@ -9,6 +9,7 @@ mod entrance;
 mod error;
 mod exposition;
 mod generations;
+mod head_timer;
 mod inference;
 mod introduced;
 mod key_ring;

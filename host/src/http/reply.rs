@@ -7,11 +7,13 @@ use axum::http::HeaderValue;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::header;
+use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use futures_util::StreamExt;
 use futures_util::stream;
 use handler_sdk::Answer;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::error::ApiError;
 use crate::serving::Pieces;
@@ -20,21 +22,43 @@ use crate::serving::ServeError;
 /// What comes of a request; an error becomes an answer in the contract's form.
 pub(super) type Reply = Result<Response<Body>, ApiError>;
 
-/// The id of a request, as the handler and the client see it.
-#[derive(Debug, Clone)]
-pub(super) struct RequestId(pub(super) String);
+/// The id of a request; the handler and the client see it as text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestId(Uuid);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+// === impl RequestId ===
+
+impl RequestId {
+    pub(super) fn new() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// That which the entrance gave to a request.
+    pub(super) fn of(head: &Parts) -> Self {
+        head.extensions.get().copied().unwrap_or_else(Self::new)
+    }
+
+    pub(super) fn text(self) -> String {
+        self.0.to_string()
+    }
+
+    fn header(self) -> Option<HeaderValue> {
+        let mut text = Uuid::encode_buffer();
+        HeaderValue::from_str(self.0.hyphenated().encode_lower(&mut text)).ok()
+    }
+}
+
 /// The headers that every answer has.
-pub(super) fn set_headers(response: &mut Response<Body>, id: Option<HeaderValue>) {
+pub(super) fn set_headers(response: &mut Response<Body>, id: RequestId) {
     let is_error = response.status().as_u16() >= 400;
     let headers = response.headers_mut();
     if is_error {
         // As in TorchServe. Part of the request may be unread, and would be taken for the next one.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if let Some(value) = id {
+    if let Some(value) = id.header() {
         headers.insert(REQUEST_ID, value);
     }
     for (name, value) in [
@@ -105,18 +129,25 @@ pub(super) fn status(number: u16) -> StatusCode {
 fn with_body(answer: Answer, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status(answer.status);
-    let content_type = answer.content_type.map(|value| (header::CONTENT_TYPE.to_string(), value));
-    for (name, value) in answer.headers.into_iter().chain(content_type) {
-        match (HeaderName::try_from(&name), HeaderValue::try_from(&value)) {
+    // With room for those of every answer.
+    response.headers_mut().reserve(answer.headers.len() + 6);
+    let content_type = answer.content_type.map(|value| (Ok(header::CONTENT_TYPE), value));
+    let headers =
+        answer.headers.into_iter().map(|(name, value)| (HeaderName::try_from(&name).map_err(|_| name), value));
+    for (name, value) in headers.chain(content_type) {
+        match (name, HeaderValue::from_str(&value)) {
             // The length is the body's own, and no handler knows how the body travels.
-            (Ok(name), _) if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING => {}
+            (Ok(header::CONTENT_LENGTH | header::TRANSFER_ENCODING), _) => {}
             (Ok(header::CONTENT_TYPE), Ok(value)) => {
                 response.headers_mut().insert(header::CONTENT_TYPE, value);
             }
             (Ok(name), Ok(value)) => {
                 response.headers_mut().append(name, value);
             }
-            _ => tracing::warn!(name, value, "a handler set a header that HTTP can't carry; left out"),
+            (name, _) => {
+                let name = name.as_ref().map_or_else(String::as_str, HeaderName::as_str);
+                tracing::warn!(name, value, "a handler set a header that HTTP can't carry; left out");
+            }
         }
     }
     response

@@ -8,6 +8,8 @@ use handler_sdk::abi::raw::RawPair;
 use handler_sdk::abi::raw::RawRequest;
 use handler_sdk::abi::raw::RawVerb;
 
+use super::Headers;
+
 /// What a client sent, decoded from its protocol and not yet understood.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -15,7 +17,7 @@ pub struct Request {
     /// A UUID, also sent back to the client.
     pub id: String,
     /// Header names in small letters.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     pub fields: Vec<Field>,
 }
 

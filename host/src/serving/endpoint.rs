@@ -108,6 +108,18 @@ pub struct EndpointStatus {
     pub queue: QueueStatus,
 }
 
+/// Some errors of a GPU are its last word in a process.
+const LOST_DEVICE: &str =
+    "the model's device computes nothing any more, and will not until this process has ended: restart the server";
+
+// === impl State ===
+
+impl State {
+    fn has_lost_its_device(&self) -> bool {
+        self.current.as_ref().is_some_and(|generation| !generation.has_device())
+    }
+}
+
 // === impl Endpoint ===
 
 impl Endpoint {
@@ -189,6 +201,7 @@ impl Endpoint {
         let (name, error) = match &state.phase {
             Phase::Idle => (EndpointState::Idle, None),
             Phase::Loading => (EndpointState::Loading, None),
+            Phase::Ready if state.has_lost_its_device() => (EndpointState::Failed, Some(LOST_DEVICE.to_owned())),
             Phase::Ready => (EndpointState::Ready, None),
             Phase::Failed { reason, .. } => (EndpointState::Failed, Some(reason.clone())),
             Phase::Closed => (EndpointState::Failed, Some(LoadError::Closed.to_string())),
@@ -225,7 +238,8 @@ impl Endpoint {
     pub fn is_healthy(&self) -> bool {
         let state = self.lock();
         match &state.phase {
-            Phase::Idle | Phase::Loading | Phase::Ready => true,
+            Phase::Ready => !state.has_lost_its_device(),
+            Phase::Idle | Phase::Loading => true,
             Phase::Failed { since, .. } => since.elapsed() < state.source.settings.max_retry_timeout,
             Phase::Closed => false,
         }

@@ -123,6 +123,11 @@ impl Generation {
         &self.plan
     }
 
+    /// Whether what its model runs on still computes.
+    pub(super) fn has_device(&self) -> bool {
+        self.plan.weights.as_ref().is_none_or(|model| model.works())
+    }
+
     pub(super) fn autoscale(&self) -> AutoscaleConfig {
         self.autoscale
     }

@@ -96,6 +96,7 @@ pub use crate::model::Optimization;
 pub use crate::model::Trial;
 pub use crate::model::Tuning;
 pub use crate::plugin::Field;
+pub use crate::plugin::Headers;
 pub use crate::plugin::Request;
 pub use crate::plugin::Residue;
 pub use crate::plugin::Verb;

@@ -26,8 +26,11 @@ struct Size {
     time: AtomicU64,
 }
 
-/// Each batch counts for so much of what is learned.
-const SHARE_OF_THE_LATEST: u64 = 8;
+/// How much of the difference is learned from a batch that took more: little, for it may have been disturbed.
+const SHARE_OF_MORE: u64 = 16;
+
+/// And from one that took less.
+const SHARE_OF_LESS: u64 = 2;
 
 /// Every so many choices the largest size is taken again, in case that it has become faster.
 const TRIED_AGAIN: usize = 64;
@@ -57,6 +60,11 @@ impl Pace {
     /// The largest that may be used now.
     pub(super) fn largest(&self) -> usize {
         self.largest.load(Ordering::Relaxed)
+    }
+
+    /// What a request takes alone, so far as that is known.
+    pub(super) fn of_one(&self) -> Option<Duration> {
+        self.sizes.first().and_then(Size::time)
     }
 
     /// The sizes that may be used now.
@@ -92,7 +100,8 @@ impl Pace {
         let learned = match known {
             0 => latest,
             // Two workers may learn at once, and one of them be forgotten.
-            _ => known - known / SHARE_OF_THE_LATEST + latest / SHARE_OF_THE_LATEST,
+            _ if latest > known => known + (latest - known) / SHARE_OF_MORE,
+            _ => known - (known - latest) / SHARE_OF_LESS,
         };
         size.time.store(learned.max(1), Ordering::Relaxed);
     }

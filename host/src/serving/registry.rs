@@ -115,24 +115,20 @@ impl Registry {
 
     /// The endpoint of that version, or of the default one.
     pub fn find(&self, name: &str, version: Option<&str>) -> Result<Arc<Endpoint>, LookupError> {
-        let no_model = || LookupError::Model { name: name.to_owned() };
         let models = self.models.load();
-        let key = ModelName::parse(name).map_err(|_| no_model())?;
-        let versions = models.get(&key).ok_or_else(no_model)?;
-        let wanted = version.map_or_else(|| versions.default.clone(), ModelVersion::new);
+        let versions = models.get(name).ok_or_else(|| LookupError::Model { name: name.to_owned() })?;
+        let wanted = version.unwrap_or(versions.default.as_str());
         versions
             .endpoints
-            .get(&wanted)
+            .get(wanted)
             .cloned()
-            .ok_or_else(|| LookupError::Version { name: name.to_owned(), version: wanted.to_string() })
+            .ok_or_else(|| LookupError::Version { name: name.to_owned(), version: wanted.to_owned() })
     }
 
     /// All versions of a model.
     pub fn versions(&self, name: &str) -> Result<Vec<Arc<Endpoint>>, LookupError> {
-        let no_model = || LookupError::Model { name: name.to_owned() };
-        let key = ModelName::parse(name).map_err(|_| no_model())?;
         let models = self.models.load();
-        let versions = models.get(&key).ok_or_else(no_model)?;
+        let versions = models.get(name).ok_or_else(|| LookupError::Model { name: name.to_owned() })?;
         Ok(versions.endpoints.values().cloned().collect())
     }
 
@@ -378,9 +374,7 @@ impl Registry {
 }
 
 fn versions_of<'a>(models: &'a mut Models, name: &str) -> Result<&'a mut Versions, LookupError> {
-    let key = ModelName::parse(name).ok();
-    let versions = key.and_then(|key| models.get_mut(&key));
-    versions.ok_or_else(|| LookupError::Model { name: name.to_owned() })
+    models.get_mut(name).ok_or_else(|| LookupError::Model { name: name.to_owned() })
 }
 
 /// One of the places for loading; given back when it is dropped.

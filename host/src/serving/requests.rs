@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Answered;
 use super::Endpoint;
+use super::Headers;
 use super::Request;
 use super::ServeError;
 use super::Urgency;
@@ -12,6 +13,7 @@ use super::Verb;
 use super::job::Done;
 use super::job::Job;
 use super::job::Task;
+use super::queue::Pushed;
 use crate::metrics::AskedVersion;
 
 impl Endpoint {
@@ -31,12 +33,10 @@ impl Endpoint {
     ///
     /// It takes its turn among the requests, and the response timeout is the same.
     pub async fn describe(&self) -> Result<Option<serde_json::Value>, ServeError> {
-        let request = Request {
-            verb: Verb::Describe,
-            id: uuid::Uuid::new_v4().to_string(),
-            headers: vec![("describe".to_owned(), "True".to_owned())],
-            fields: Vec::new(),
-        };
+        let mut headers = Headers::default();
+        headers.push("describe", "True");
+        let request =
+            Request { verb: Verb::Describe, id: uuid::Uuid::new_v4().to_string(), headers, fields: Vec::new() };
         let (job, answer) = Job::new(request, Urgency::default(), None);
         self.queue.push(job)?;
         let Done { reply, .. } = answer.await.map_err(|_| ServeError::WorkerDied)?;
@@ -89,7 +89,11 @@ impl Endpoint {
     async fn wait_for(&self, task: impl Into<Task>, urgency: Urgency) -> Result<(Answered, Duration), ServeError> {
         let (job, answer) = Job::new(task, urgency, self.settings.load().client_timeout);
         let deadline = job.deadline;
-        self.queue.push(job)?;
+        if self.queue.push_first(job)? == Pushed::CallLeft {
+            // The others that have come meanwhile are put into the queue, too; then one call is enough for all.
+            tokio::task::yield_now().await;
+            self.queue.call();
+        }
         let done = match deadline {
             Some(deadline) => {
                 tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| ServeError::Expired)?

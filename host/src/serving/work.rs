@@ -64,7 +64,7 @@ impl Work {
     pub(super) fn run(&mut self, queue: &Queue, gate: &Gate, ready: &mpsc::Sender<Result<(), NotMade>>) {
         let began = Instant::now();
         self.set_threads();
-        let made = self.make_instance().inspect(|()| self.warm_up());
+        let made = self.enter().and_then(|()| self.make_instance()).inspect(|()| self.warm_up());
         let is_made = made.is_ok();
         if is_made {
             self.plan.metrics.worker_loaded(self.shared.number, began.elapsed());
@@ -166,7 +166,10 @@ impl Work {
         self.plan.tally.entry.answered(batch.waiting.len());
         let ids = || tasks.iter().filter_map(Task::request).map(|request| request.id.as_str());
         self.plan.metrics.batch_computed(now.elapsed(), self.in_handler, ids);
-        self.plan.batcher.pace.learn(tasks.len(), now.elapsed());
+        // Explanations, and calls of the model alone, take other times.
+        if tasks.iter().all(|task| task.request().is_some_and(|request| request.verb == Verb::Predict)) {
+            self.plan.batcher.pace.learn(tasks.len(), now.elapsed());
+        }
         for (reply, (reply_to, queued)) in replies.into_iter().zip(batch.waiting) {
             reply_to.send(reply, queued);
         }
@@ -294,6 +297,10 @@ impl Work {
             // A registry that is gone has nothing to roll back.
             let _ = plan.tally.alarm.send(Alarm::Panics { model, version, generation: plan.generation });
         }
+    }
+
+    fn enter(&self) -> Result<(), NotMade> {
+        self.plan.weights.as_ref().map_or(Ok(()), |model| model.enter_thread().map_err(HandlerError::new))
     }
 
     /// Where workers came or went, each has another share of the cores.

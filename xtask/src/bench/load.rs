@@ -1,4 +1,7 @@
-//! Load by oha, a closed loop: every connection sends its next request when it has the answer to the one before.
+//! Load by a public generator: oha or wrk.
+//!
+//! In a closed loop every connection sends its next request when it has the answer to the one before; in an open loop
+//! requests come at a rate, whether the server keeps up or not.
 
 use std::path::PathBuf;
 use std::process::Child;
@@ -9,18 +12,36 @@ use std::time::Duration;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
-use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use crate::process;
+
+mod oha;
+mod wrk;
+
+/// The program that sends.
+#[derive(Debug, Clone)]
+pub(super) enum Generator {
+    Oha {
+        program: PathBuf,
+    },
+    /// It costs the machine less than oha, but knows no open loop.
+    Wrk {
+        program: PathBuf,
+    },
+}
 
 /// What is sent, and how.
 #[derive(Debug, Clone)]
 pub(super) struct Load {
-    pub(super) oha: PathBuf,
-    pub(super) url: String,
+    pub(super) generator: Generator,
+    /// One, or several of the same server, which then take turns.
+    pub(super) urls: Vec<String>,
     pub(super) body: PathBuf,
     pub(super) connections: usize,
     pub(super) time: Duration,
+    /// Requests a second; `None` is a closed loop.
+    pub(super) rate: Option<f64>,
 }
 
 /// Under way.
@@ -28,43 +49,66 @@ pub(super) struct Load {
 pub(super) struct Running {
     child: Option<Child>,
     shown: String,
+    generator: Generator,
+    /// What the generator reads.
+    _files: Vec<NamedTempFile>,
 }
 
-/// What oha saw.
+/// What the generator saw.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Seen {
     pub(super) requests_per_second: f64,
+    /// With a status of 2xx.
+    pub(super) answered: u64,
     /// In milliseconds.
     pub(super) p50: f64,
     pub(super) p99: f64,
+    pub(super) p999: f64,
     /// Requests with another status than 2xx, or without an answer.
     pub(super) errors: u64,
     /// What those were, as `503: 12`.
     pub(super) kinds: Vec<String>,
 }
 
+const CONTENT_TYPE: &str = "application/octet-stream";
+
+// === impl Generator ===
+
+impl Generator {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Oha { .. } => "oha",
+            Self::Wrk { .. } => "wrk",
+        }
+    }
+
+    /// What it says of itself.
+    pub(super) fn version(&self) -> Option<String> {
+        let (Self::Oha { program } | Self::Wrk { program }) = self;
+        let output = Command::new(program).arg("--version").output().ok()?;
+        // wrk takes it for a wrong call, and tells it all the same.
+        let said = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout });
+        Some(said.lines().next()?.trim().to_owned())
+    }
+}
+
 // === impl Load ===
 
 impl Load {
+    /// Does it all, and tells what was seen.
+    pub(super) fn run(&self) -> Result<Seen> {
+        self.start()?.finish()
+    }
+
     pub(super) fn start(&self) -> Result<Running> {
-        let mut command = self.command();
+        let (mut command, files) = match &self.generator {
+            Generator::Oha { program } => oha::command(program, self)?,
+            Generator::Wrk { program } => wrk::command(program, self)?,
+        };
         let shown = process::shown(&command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().with_context(|| format!("`{shown}` can't be started"))?;
-        Ok(Running { child: Some(child), shown })
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.oha);
-        command
-            // Requests on their way at the end are waited for, and are no errors.
-            .args(["--no-tui", "--output-format", "json", "-w", "-m", "POST", "-T", "application/octet-stream"])
-            .arg("-D")
-            .arg(&self.body)
-            .args(["-c", &self.connections.to_string()])
-            .args(["-z", &format!("{}ms", self.time.as_millis())])
-            .arg(&self.url);
-        command
+        Ok(Running { child: Some(child), shown, generator: self.generator.clone(), _files: files })
     }
 }
 
@@ -80,7 +124,11 @@ impl Running {
             bail!("`{}` failed ({}): {}", self.shown, output.status, said.trim());
         }
         let text = String::from_utf8_lossy(&output.stdout);
-        Seen::read(&text).with_context(|| format!("`{}` wrote what isn't understood", self.shown))
+        let seen = match self.generator {
+            Generator::Oha { .. } => oha::read(&text),
+            Generator::Wrk { .. } => wrk::read(&text),
+        };
+        seen.with_context(|| format!("`{}` wrote what isn't understood", self.shown))
     }
 }
 
@@ -95,81 +143,34 @@ impl Drop for Running {
     }
 }
 
-// === impl Seen ===
-
-impl Seen {
-    /// From oha's JSON.
-    fn read(text: &str) -> Result<Self> {
-        let json: Value = serde_json::from_str(text).context("it isn't JSON")?;
-        let number =
-            |path: &str| json.pointer(path).and_then(Value::as_f64).with_context(|| format!("it has no {path}"));
-        let counts = |name: &str| -> Vec<(String, u64)> {
-            let counts = json[name].as_object().into_iter().flatten();
-            counts.map(|(kind, count)| (kind.clone(), count.as_u64().unwrap_or_default())).collect()
-        };
-        let statuses = counts("statusCodeDistribution");
-        if statuses.is_empty() {
-            bail!("it has no statusCodeDistribution: nothing was answered ({:?})", counts("errorDistribution"));
-        }
-        let unwanted = statuses.into_iter().filter(|(status, _)| !status.starts_with('2'));
-        let failed: Vec<(String, u64)> = unwanted.chain(counts("errorDistribution")).collect();
-        Ok(Self {
-            requests_per_second: number("/summary/requestsPerSec")?,
-            p50: number("/latencyPercentiles/p50")? * 1e3,
-            p99: number("/latencyPercentiles/p99")? * 1e3,
-            errors: failed.iter().map(|(_, count)| count).sum(),
-            kinds: failed.iter().map(|(kind, count)| format!("{kind}: {count}")).collect(),
-        })
-    }
+/// A file that a generator reads.
+fn file(content: &str, what: &str) -> Result<NamedTempFile> {
+    let write = || -> std::io::Result<NamedTempFile> {
+        let file = NamedTempFile::new()?;
+        std::fs::write(file.path(), content)?;
+        Ok(file)
+    };
+    write().with_context(|| format!("{what} can't be written to the temporary folder"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn figures_are_read_from_the_json() {
-        let seen = Seen::read(
-            r#"{
-                "summary": {"successRate": 1.0, "total": 5.0, "requestsPerSec": 1234.5},
-                "latencyPercentiles": {"p10": 0.001, "p50": 0.0025, "p99": 0.0125, "p99.9": null},
-                "statusCodeDistribution": {"200": 6000, "503": 2},
-                "errorDistribution": {"connection closed": 3}
-            }"#,
-        )
-        .unwrap();
-        let expected = Seen {
-            requests_per_second: 1234.5,
-            p50: 2.5,
-            p99: 12.5,
-            errors: 5,
-            kinds: vec!["503: 2".to_owned(), "connection closed: 3".to_owned()],
-        };
-        assert_eq!(seen, expected);
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let message = |text: &str| format!("{:#}", Seen::read(text).unwrap_err());
-        assert!(message("error: no such option").starts_with("it isn't JSON"));
-        let without_p50 = r#"{"summary": {"requestsPerSec": 1}, "statusCodeDistribution": {"200": 1}}"#;
-        assert_eq!(message(without_p50), "it has no /latencyPercentiles/p50");
-        let refused = r#"{"statusCodeDistribution": {}, "errorDistribution": {"refused": 9}}"#;
-        assert!(message(refused).contains(r#"nothing was answered ([("refused", 9)])"#));
+    pub(super) fn load(program: &str) -> Load {
+        Load {
+            generator: Generator::Oha { program: program.into() },
+            urls: vec!["http://127.0.0.1:1/x".to_owned()],
+            body: "/dev/null".into(),
+            connections: 8,
+            time: Duration::from_millis(1500),
+            rate: None,
+        }
     }
 
     #[test]
     fn a_failure_of_the_program_is_quoted() {
-        let load = Load {
-            oha: "cat".into(),
-            url: "http://127.0.0.1:1/x".to_owned(),
-            body: "/dev/null".into(),
-            connections: 8,
-            time: Duration::from_millis(1500),
-        };
-        let shown = process::shown(&load.command());
-        assert!(shown.ends_with("-D /dev/null -c 8 -z 1500ms http://127.0.0.1:1/x"), "{shown}");
-        let message = load.start().unwrap().finish().unwrap_err().to_string();
+        let message = load("cat").run().unwrap_err().to_string();
         assert!(message.contains("failed (exit status: 1)"), "{message}");
     }
 }

@@ -3,6 +3,9 @@
 use std::fs;
 use std::thread;
 
+use serde_json::Value;
+use serde_json::json;
+
 /// One line: processor, cores, memory, kernel, and how busy it was with other things.
 pub(super) fn described() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -14,6 +17,20 @@ pub(super) fn described() -> String {
         &read("/proc/sys/kernel/osrelease"),
         &read("/proc/loadavg"),
     )
+}
+
+/// The same for programs.
+pub(super) fn facts() -> Value {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let number = |text: &str| text.split_whitespace().next()?.parse::<f64>().ok();
+    json!({
+        "processor": value(&read("/proc/cpuinfo"), "model name"),
+        "architecture": std::env::consts::ARCH,
+        "cores": thread::available_parallelism().map_or(1, usize::from),
+        "memoryBytes": value(&read("/proc/meminfo"), "MemTotal").and_then(number).map(|kibibytes| kibibytes * 1024.0),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "loadAtTheEnd": number(&read("/proc/loadavg")),
+    })
 }
 
 /// What a kernel doesn't say is left out.

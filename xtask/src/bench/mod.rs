@@ -3,12 +3,14 @@
 //! A subject starts a server of its own (`site`), puts new builds of plugins (`plugin`) where it finds them, asks it by
 //! itself or through a public load generator (`load`, from `tools`), and tells what it saw as tables (`report`).
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 use clap::Subcommand;
 
+mod compare;
 mod figures;
 mod load;
 mod machine;
@@ -66,8 +68,49 @@ pub(crate) struct SwapArgs {
     markdown: Option<PathBuf>,
 }
 
-pub(crate) fn run(subject: &Subject) -> Result<()> {
+/// What is compared where no subject is named.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Under three minutes: short rounds, 8 and 32 connections, no open loops; rougher figures.
+    #[arg(long, conflicts_with = "peers")]
+    quick: bool,
+
+    /// Measure TorchServe 0.12.0 and mosec 0.9.8, too: they are installed from PyPI, once, below the target folder.
+    #[arg(long)]
+    peers: bool,
+
+    /// An interpreter that has the peers already; nothing is installed then.
+    #[arg(long, value_name = "PROGRAM", requires = "peers")]
+    python: Option<PathBuf>,
+
+    /// Measure only these: echo, mnist, resnet18.
+    #[arg(long, value_name = "MODEL", value_delimiter = ',', value_parser = ["echo", "mnist", "resnet18"])]
+    only: Vec<String>,
+
+    /// Measure what was built before: no setup, no build.
+    #[arg(long)]
+    no_build: bool,
+
+    /// Don't install oha. Where it isn't there either, open loops are left out.
+    #[arg(long)]
+    no_install: bool,
+
+    /// Write bench.json, bench.md and bench.svg to this folder [default: bench/results below the target folder].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+// === impl CompareArgs ===
+
+impl CompareArgs {
+    fn out(&self, target: &Path) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| target.join("bench/results"))
+    }
+}
+
+pub(crate) fn run(subject: Option<&Subject>, arguments: &CompareArgs) -> Result<()> {
     match subject {
-        Subject::Swap(arguments) => swap::run(arguments),
+        Some(Subject::Swap(arguments)) => swap::run(arguments),
+        None => compare::run(arguments),
     }
 }

@@ -1,4 +1,4 @@
-//! The load generator: found, or installed once.
+//! The load generators: found, or installed once.
 
 use std::env;
 use std::ffi::OsStr;
@@ -20,6 +20,11 @@ pub(super) enum Install {
 const OHA: &str = "oha";
 /// Known to write the JSON that `load` reads.
 const OHA_VERSION: &str = "1.16.0";
+
+/// The program wrk, where it is; distributions have it, cargo doesn't.
+pub(super) fn wrk() -> Option<PathBuf> {
+    process::find_program(OsStr::new("wrk"), &env::var_os("PATH").unwrap_or_default())
+}
 
 /// The program oha; `None` where it isn't there and must not be installed.
 pub(super) fn oha(target: &Path, install: Install) -> Result<Option<PathBuf>> {

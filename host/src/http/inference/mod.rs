@@ -32,6 +32,7 @@ use crate::config::Envelope;
 use crate::metrics::AskedVersion;
 use crate::serving::Answered;
 use crate::serving::Field;
+use crate::serving::Headers;
 use crate::serving::Request;
 use crate::serving::ServeError;
 use crate::serving::Urgency;
@@ -108,26 +109,26 @@ async fn read_with_query(api: &Api, request: axum::extract::Request) -> Result<(
 }
 
 /// Asks the model, and gives its answer, or what went wrong in TorchServe's form.
-pub(super) async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
+pub(super) async fn answer(api: &Api, head: Parts, call: Call) -> Response<Body> {
     ask_in(api.envelope, api, head, call).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Asks the model for one answer, whatever envelopes other routes have, and gives it.
-pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
+pub(super) async fn ask(api: &Api, head: Parts, call: Call) -> Result<Response<Body>, ApiError> {
     ask_in(Envelope::None, api, head, call).await
 }
 
-async fn ask_in(envelope: Envelope, api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
+async fn ask_in(envelope: Envelope, api: &Api, head: Parts, call: Call) -> Result<Response<Body>, ApiError> {
     let Call { model, version, verb, url_path, fields } = call;
     let version = version.as_deref();
     let endpoint = api.registry.find(&model, version)?;
-    let mut headers = names_and_values(&head.headers);
+    let mut headers = as_handlers_see(&head.headers, url_path.as_ref().map_or(0, String::len));
     let says = |name| head.headers.get(name).is_some_and(|value| value == "True");
     if let Some(by_path) = verb {
-        set(&mut headers, EXPLAIN, if by_path == Verb::Explain { "True" } else { "False" }.to_owned());
+        headers.set(EXPLAIN, if by_path == Verb::Explain { "True" } else { "False" });
     }
     if let Some(url_path) = url_path {
-        set(&mut headers, URL_PATH, url_path);
+        headers.set(URL_PATH, &url_path);
     }
     let verb = match verb {
         _ if says(DESCRIBE) => Verb::Describe,
@@ -135,25 +136,27 @@ async fn ask_in(envelope: Envelope, api: &Api, head: &Parts, call: Call) -> Resu
         None if says(EXPLAIN) => Verb::Explain,
         None => Verb::Predict,
     };
-    let id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-    let request = Request { verb, id, headers, fields };
+    let (id, urgency) = (RequestId::of(&head), urgency(&head.headers));
+    // Its words lie in the connection's buffer, which can't be used for the next request while somebody holds them.
+    drop(head);
+    let request = Request { verb, id: id.text(), headers, fields };
     if verb != Verb::Describe && envelope::is_closed(envelope) {
-        let ask = |request| endpoint.predict(request, urgency(&head.headers), AskedVersion::of(version));
+        let ask = |request| endpoint.predict(request, urgency, AskedVersion::of(version));
         // As many at a time as can share a batch: a long list must not fill the queue.
-        let answer = envelope::answer(envelope, request, endpoint.largest_batch(), ask).await;
+        // In a place of its own: few requests need the room that this takes.
+        let answer = Box::pin(envelope::answer(envelope, request, endpoint.largest_batch(), ask)).await;
         return answer.map_err(|refusal| match refusal {
             Refusal::Request(error) => error,
             Refusal::Serving(error) => ApiError::serving(&error, &model, version),
         });
     }
-    match endpoint.ask(request, urgency(&head.headers), AskedVersion::of(version)).await {
+    match endpoint.ask(request, urgency, AskedVersion::of(version)).await {
         Ok(Answered::Whole(answer)) => Ok(reply::answer(answer)),
         Ok(Answered::InPieces(first, pieces)) => {
-            let (metrics, id) = (api.registry.metrics().clone(), head.extensions.get::<RequestId>().cloned());
+            let metrics = api.registry.metrics().clone();
             Ok(reply::in_pieces(first, pieces, move |error| {
                 let (model, version) = (endpoint.name(), endpoint.version());
-                let request = id.as_ref().map(|id| id.0.as_str());
-                tracing::warn!(%model, %version, request, %error, "an answer broke off after its first piece");
+                tracing::warn!(%model, %version, request = id.text(), %error, "an answer broke off after its first piece");
                 metrics.answer_broken_off(model, version);
             }))
         }
@@ -171,20 +174,15 @@ pub(super) fn urgency(headers: &HeaderMap) -> Urgency {
     number.map_or_else(Urgency::default, Urgency::new)
 }
 
-/// The headers as handlers see them; one that isn't text is left out.
-fn names_and_values(headers: &HeaderMap) -> Vec<(String, String)> {
-    // With room for those that the server sets.
-    let mut all = Vec::with_capacity(headers.len() + 2);
+/// The client's headers; one that isn't text is left out. There is room for those that the server sets, with a path of that length.
+fn as_handlers_see(headers: &HeaderMap, url_path: usize) -> Headers {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let ours = [EXPLAIN.len(), "False".len(), URL_PATH.len(), url_path];
+    let mut all = Headers::with_room(headers.len() + 2, bytes + ours.iter().sum::<usize>());
     for (name, value) in headers {
         if let Ok(value) = value.to_str() {
-            all.push((name.as_str().to_owned(), value.to_owned()));
+            all.push(name.as_str(), value);
         }
     }
     all
-}
-
-/// The server's own word counts, whatever the client said under that name.
-fn set(headers: &mut Vec<(String, String)>, name: &str, value: String) {
-    headers.retain(|(other, _)| other != name);
-    headers.push((name.to_owned(), value));
 }

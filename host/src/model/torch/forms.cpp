@@ -2,6 +2,8 @@
 //
 // What a form gives is never trusted here: forms.rs compares it with what the module gives as it was loaded.
 
+#include <malloc.h>
+
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include "shim.h"
@@ -142,6 +144,9 @@ void sconce_form_keep(void *model, void *form) {
   loaded.form.reset(static_cast<Form *>(form));
   loaded.kept.store(loaded.form.get(), std::memory_order_release);
 }
+
+// Gives memory that was freed back to the system: what was tried and not kept.
+void sconce_memory_trim() { malloc_trim(0); }
 
 // The form in use; null where the module runs as it was loaded.
 const void *sconce_form_kept(const void *model) {

@@ -2,7 +2,11 @@
 
 #![allow(unsafe_code)] // The shim is one of the three homes of unsafe code.
 
+mod aoti;
+mod arrange;
+mod device;
 mod forms;
+mod package;
 mod profile;
 mod shim;
 mod tune;
@@ -33,6 +37,7 @@ use super::state_dict;
 use super::state_dict::Contents;
 use super::state_dict::NamedTensor;
 use super::tuning::Tuning;
+use device::Health;
 pub(crate) use profile::Recording;
 pub(crate) use shim::InferenceMode;
 use shim::Input;
@@ -48,6 +53,7 @@ struct TorchModel {
     versions_when_loaded: i64,
     options: ModelOptions,
     tuned: Tuned,
+    health: Health,
 }
 
 pub(super) fn start(accelerators: Accelerators, threads_per_operation: usize) -> Result<Runtime, ModelError> {
@@ -85,6 +91,7 @@ pub(super) fn load(path: &Path, device: Device, options: ModelOptions) -> Result
             let raw = RawModel::load(path, device).map_err(|reason| fail(with_remedy(reason)))?;
             (raw, ModelKind::TorchScript)
         }
+        Contents::Package => return package::load(path, device),
         Contents::StateDict(tensors) => {
             let mut raw = RawModel::empty();
             // One at a time, so that only one tensor's bytes are ever in memory twice.
@@ -130,7 +137,8 @@ impl Model for TorchModel {
         emit: &mut dyn FnMut(&RawEvent<'_>),
     ) -> Result<(), String> {
         let inputs = self.take(inputs)?;
-        self.raw.forward(method, &inputs, &mut |step| lend(&step, door, emit))
+        let called = self.raw.forward(method, &inputs, &mut |step| lend(&step, door, emit));
+        called.inspect_err(|error| self.health.examine(self.device, error))
     }
 
     fn layer(
@@ -173,6 +181,14 @@ impl Model for TorchModel {
         self.tuned.get(&self.raw)
     }
 
+    fn enter_thread(&self) -> Result<(), String> {
+        device::enter_stream(self.device)
+    }
+
+    fn works(&self) -> bool {
+        !self.health.is_lost()
+    }
+
     fn warm_up(&self, sizes: &[usize]) -> Result<(), String> {
         self.tuned.warm_up(&self.raw, sizes)
     }
@@ -205,7 +221,7 @@ impl Model for TorchModel {
 impl TorchModel {
     fn new(raw: RawModel, kind: ModelKind, device: Device, options: ModelOptions) -> Self {
         let tuned = Tuned::default();
-        let mut model = Self { raw, kind, device, versions_when_loaded: 0, options, tuned };
+        let mut model = Self { raw, kind, device, versions_when_loaded: 0, options, tuned, health: Health::default() };
         model.versions_when_loaded = model.versions();
         model
     }
@@ -255,8 +271,7 @@ fn take(raw: &RawTensor<'_>, device: Device) -> Result<Tensor, String> {
         }
         RawDoor::PLAIN => {
             let dtype = DType::from_code(raw.dtype).ok_or_else(|| format!("unknown element type {}", raw.dtype))?;
-            let kind = kind_of(dtype).ok_or_else(|| format!("libtorch has no element type {dtype:?}"))?;
-            Tensor::f_from_data_size(raw.bytes.as_slice(), raw.shape.as_slice(), kind).map_err(text)?
+            return device::place(raw.bytes.as_slice(), raw.shape.as_slice(), dtype, device);
         }
         other => return Err(format!("unknown door {}", other.0)),
     };
@@ -277,11 +292,7 @@ fn lend(step: &Step<'_>, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> 
     let text = |error: tch::TchError| error.to_string();
     let kind = tensor.f_kind().map_err(text)?;
     let dtype = dtype_of(kind).ok_or_else(|| format!("a tensor of {kind:?} can't be handed over as plain memory"))?;
-    let tensor = tensor
-        .f_detach()
-        .and_then(|tensor| tensor.f_to_device(tch::Device::Cpu))
-        .and_then(|tensor| tensor.f_contiguous())
-        .map_err(text)?;
+    let tensor = device::fetch(&tensor)?;
     let length = tensor.numel() * dtype.size();
     let bytes: &[u8] = if length == 0 {
         &[]

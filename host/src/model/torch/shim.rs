@@ -306,7 +306,7 @@ impl<'a> Lent<'a> {
     }
 }
 
-fn text(text: &str) -> Result<CString, String> {
+pub(super) fn text(text: &str) -> Result<CString, String> {
     CString::new(text).map_err(|error| error.to_string())
 }
 
@@ -369,7 +369,7 @@ pub(super) fn check(message: *mut c_char) -> Result<(), String> {
 }
 
 /// The shim's number for a device: -1 is the CPU.
-fn index(device: Device) -> c_int {
+pub(super) fn index(device: Device) -> c_int {
     match device {
         Device::Cpu => -1,
         Device::Cuda(index) => c_int::try_from(index).unwrap_or(c_int::MAX),

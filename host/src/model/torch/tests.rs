@@ -2,7 +2,9 @@
 
 mod gradients;
 mod operators;
+mod package;
 mod profile;
+mod tune;
 
 use std::path::PathBuf;
 

@@ -13,6 +13,7 @@ use tch::TchError;
 use tch::Tensor;
 
 use super::forms::RawForm;
+use super::forms::trim_memory;
 use super::shim::Input;
 use super::shim::RawModel;
 use crate::model::tuning::Form;
@@ -82,6 +83,10 @@ impl Tuned {
             if let Some((_, form)) = kept {
                 model.keep(form);
             }
+            drop(stage.expected);
+            drop(stage.rows);
+            // Forms and batches that were tried would stay as a hole in the heap.
+            trim_memory();
             Found { tuning: Arc::new(tuning), sample: Mutex::new(sample) }
         });
         Arc::clone(&found.tuning)

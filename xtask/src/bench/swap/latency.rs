@@ -13,6 +13,7 @@ use super::picture;
 use super::steps::Taken;
 use crate::bench::figures::Bar;
 use crate::bench::figures::Spread;
+use crate::bench::load::Generator;
 use crate::bench::load::Load;
 use crate::bench::load::Seen;
 use crate::bench::plugin::Plugin;
@@ -49,11 +50,12 @@ pub(super) fn measure(bench: &Bench, oha: &Path, taken: &mut Vec<Taken>) -> Resu
                 Taken::after(site.generation(plugin.model())?, format!("{} under load", plugin.model()));
             for &connections in plan.connections {
                 let load = Load {
-                    oha: oha.to_owned(),
-                    url: site.prediction_url(plugin.model())?,
+                    generator: Generator::Oha { program: oha.to_owned() },
+                    urls: vec![site.prediction_url(plugin.model())?],
                     body: picture(),
                     connections,
                     time: plan.round,
+                    rate: None,
                 };
                 let rounds = Rounds::of(site, plugin, &load, &plan, &mut of_this_model)?;
                 rounds.tell(plugin.model(), connections, &mut requests, &mut ratios);
@@ -85,10 +87,10 @@ impl Rounds {
             plan.rounds,
             plan.round.as_secs()
         );
-        Load { time: plan.warm_up, ..load.clone() }.start()?.finish()?;
+        Load { time: plan.warm_up, ..load.clone() }.run()?;
         let mut rounds = Self::default();
         for _ in 0..plan.rounds {
-            rounds.without.push(load.start()?.finish()?);
+            rounds.without.push(load.run()?);
             site.check_interrupted()?;
             rounds.with_swaps(site, plugin, load, taken)?;
         }
@@ -172,7 +174,7 @@ mod tests {
 
     fn seen(p99: f64, errors: u64) -> Seen {
         let kinds = if errors > 0 { vec![format!("503: {errors}")] } else { Vec::new() };
-        Seen { requests_per_second: 1000.0, p50: 1.0, p99, errors, kinds }
+        Seen { requests_per_second: 1000.0, answered: 5000, p50: 1.0, p99, p999: p99, errors, kinds }
     }
 
     #[test]

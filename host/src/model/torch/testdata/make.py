@@ -142,3 +142,54 @@ def detector():
 
 
 detector()
+
+
+class Pictures(nn.Module):
+    """What forms are for: convolutions, a normalisation to be folded into them, and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Flatten()
+        )
+        self.head = nn.Linear(8 * 8 * 8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.steps(x))
+
+
+class Mixing(nn.Module):
+    """A row depends on the others of its batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+
+class Fixed(nn.Module):
+    """Takes one at a time, as what was traced with one may."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(1, 6) * 2.0
+
+
+class Chance(nn.Module):
+    """Never gives the same twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand(1)
+
+
+class Words(nn.Module):
+    """Takes indices, and fails beyond its vocabulary."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embedding(x).mean(1)
+
+
+torch.manual_seed(0)
+for name, module in [("pictures", Pictures()), ("mixing", Mixing()), ("fixed", Fixed()), ("chance", Chance()), ("words", Words())]:
+    save(name, module)

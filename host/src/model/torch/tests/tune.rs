@@ -1,0 +1,108 @@
+//! Models on trial: real modules in real forms.
+
+use super::*;
+use crate::model::Form;
+use crate::model::Optimization;
+use crate::model::Tuning;
+
+fn model(file: &str, wish: Optimization) -> Arc<dyn Model> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/model/torch/testdata").join(file);
+    load(&path, Device::Cpu, ModelOptions { optimization: wish }).unwrap()
+}
+
+fn numbers(count: usize) -> Vec<u8> {
+    (0..count).flat_map(|place| ((place as f32 * 0.7).sin()).to_ne_bytes()).collect()
+}
+
+/// The trial with one input of that shape.
+fn tune(model: &dyn Model, shape: &[i64]) -> Arc<Tuning> {
+    let values = numbers(usize::try_from(shape.iter().product::<i64>()).unwrap());
+    model.tune(&[input(RawTensor::plain(DType::F32.code(), shape, &values))]).unwrap()
+}
+
+fn forward(model: &dyn Model, shape: &[i64]) -> Result<Vec<f32>, String> {
+    let values = numbers(usize::try_from(shape.iter().product::<i64>()).unwrap());
+    let mut given = Vec::new();
+    model.forward(
+        "forward",
+        &[input(RawTensor::plain(DType::F32.code(), shape, &values))],
+        RawDoor::PLAIN,
+        &mut |event| {
+            let floats = event.tensor.bytes.as_slice().chunks_exact(4);
+            given.extend(floats.map(|bytes| f32::from_ne_bytes(bytes.try_into().unwrap())));
+        },
+    )?;
+    Ok(given)
+}
+
+#[test]
+fn every_form_of_a_network_gives_the_same() {
+    let expected = forward(&*model("pictures.pt", Optimization::Auto), &[3, 3, 8, 8]).unwrap();
+    assert_eq!(expected.len(), 12);
+    for form in [Form::AsLoaded, Form::Frozen, Form::Optimized, Form::ChannelsLast] {
+        let model = model("pictures.pt", Optimization::Only(form));
+        assert!(model.tuning().is_none());
+        let before = model.footprint();
+        let tuning = tune(&*model, &[1, 3, 8, 8]);
+        assert_eq!(tuning.kept, form, "{tuning:?}");
+        assert_eq!(tuning.largest_batch(), 32, "{tuning:?}");
+        assert_eq!(model.tuning().unwrap(), tuning);
+        model.warm_up(&[1, 2, 4]).unwrap();
+        let given = forward(&*model, &[3, 3, 8, 8]).unwrap();
+        for (one, other) in expected.iter().zip(&given) {
+            assert!((one - other).abs() < 1e-5, "{form:?}: {expected:?} and {given:?}");
+        }
+        // Explanations and describe see the weights as they were.
+        assert_eq!(model.footprint(), before);
+        // What the model itself can't take is told in its own words, whatever form it runs in.
+        let (kept, plain) = (forward(&*model, &[1, 2, 8, 8]), self::model("pictures.pt", Optimization::Auto));
+        assert_eq!(kept, forward(&*plain, &[1, 2, 8, 8]), "{form:?}");
+        assert_eq!(model.tuning().unwrap(), tuning);
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_or_put_together_runs_as_it_was_loaded() {
+    for (file, shape, reason, largest) in [
+        ("chance.pt", [1, 6], "different answers to the same input", None),
+        ("mixing.pt", [1, 6], "", Some(1)),
+        ("fixed.pt", [1, 6], "", Some(1)),
+        // Its first dimension is not a batch's.
+        ("mixing.pt", [2, 3], "", None),
+        ("fixed.pt", [1, 5], "the model fails on the sample", None),
+    ] {
+        let model = model(file, Optimization::Auto);
+        let tuning = tune(&*model, &shape);
+        assert!(tuning.reason.contains(reason), "{file}: {tuning:?}");
+        if let Some(largest) = largest {
+            assert_eq!(tuning.largest_batch(), largest, "{file}: {tuning:?}");
+        }
+        if !reason.is_empty() {
+            assert_eq!(tuning.kept, Form::AsLoaded, "{file}: {tuning:?}");
+        }
+    }
+    // Its code assigns to its attributes.
+    let sums = model("sums.pt", Optimization::Only(Form::Frozen));
+    let (one, code) = (numbers(2), DType::F32.code());
+    let inputs = [RawTensor::plain(code, &[1, 2], &one), RawTensor::plain(code, &[1, 2], &one)].map(input);
+    let tuning = sums.tune(&inputs).unwrap();
+    assert!(tuning.kept == Form::AsLoaded && tuning.reason.contains("assigns to its attributes"), "{tuning:?}");
+}
+
+#[test]
+fn an_index_stays_one_that_the_model_knows() {
+    let words = model("words.pt", Optimization::Auto);
+    let indices: Vec<u8> = [0_i64, 1, 2, 3, 4, 4].iter().flat_map(|index| index.to_ne_bytes()).collect();
+    let tuning = words.tune(&[input(RawTensor::plain(DType::I64.code(), &[1, 6], &indices))]).unwrap();
+    assert_eq!(tuning.largest_batch(), 32, "{tuning:?}");
+}
+
+#[test]
+fn two_that_come_at_once_find_the_same() {
+    let model = model("pictures.pt", Optimization::Auto);
+    let found = std::thread::scope(|scope| {
+        let search = || tune(&*model, &[1, 3, 8, 8]);
+        [scope.spawn(search), scope.spawn(search)].map(|thread| thread.join().unwrap())
+    });
+    assert!(Arc::ptr_eq(&found[0], &found[1]));
+}

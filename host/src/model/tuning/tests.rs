@@ -1,0 +1,128 @@
+//! The search for a form, on models that are only numbers.
+
+use super::*;
+
+/// Microseconds for a batch of 1 and for each further input, by form; `None` can't be made.
+struct Fake {
+    costs: [Option<(u64, u64)>; 4],
+    differs: Option<Form>,
+    largest: usize,
+    has_batch_dimension: bool,
+}
+
+impl Fake {
+    fn new(costs: [Option<(u64, u64)>; 4]) -> Self {
+        Self { costs, differs: None, largest: 32, has_batch_dimension: true }
+    }
+
+    fn cost(&self, form: Form) -> Result<(u64, u64), String> {
+        self.costs[Form::ALL.iter().position(|known| *known == form).unwrap()].ok_or("no such form".to_owned())
+    }
+}
+
+impl Stage for Fake {
+    fn prepare(&mut self, form: Form) -> Result<(), String> {
+        self.cost(form).map(drop)
+    }
+
+    fn difference(&mut self, form: Form) -> Result<Option<String>, String> {
+        Ok((self.differs == Some(form)).then(|| "by 1".to_owned()))
+    }
+
+    fn has_batch_dimension(&self) -> bool {
+        self.has_batch_dimension
+    }
+
+    fn batch_difference(&mut self, _: Form, size: usize) -> Result<Option<String>, String> {
+        Ok((size > self.largest).then(|| "rows differ".to_owned()))
+    }
+
+    fn time(&mut self, form: Form, size: usize, calls: u32) -> Result<Duration, String> {
+        let (one, more) = self.cost(form)?;
+        Ok(Duration::from_micros(one + more * (size as u64 - 1)) * calls)
+    }
+}
+
+#[test]
+fn the_fastest_form_that_gives_the_same_is_kept() {
+    let mnist = [Some((280, 500)), Some((310, 480)), Some((243, 137)), Some((260, 200))];
+    let auto = Optimization::Auto;
+    let only = Optimization::Only;
+    for (name, fake, wish, kept, reason) in [
+        ("fastest", Fake::new(mnist), auto, Form::Optimized, "it gives the same and takes 0."),
+        (
+            "another answer",
+            Fake { differs: Some(Form::Optimized), ..Fake::new(mnist) },
+            auto,
+            Form::ChannelsLast,
+            "it gives",
+        ),
+        (
+            "never the same",
+            Fake { differs: Some(Form::AsLoaded), ..Fake::new(mnist) },
+            auto,
+            Form::AsLoaded,
+            "different answers",
+        ),
+        (
+            "not worth it",
+            Fake::new([Some((100, 100)), Some((99, 99)), None, None]),
+            auto,
+            Form::AsLoaded,
+            "no other form",
+        ),
+        ("none", Fake::new([Some((100, 100)), None, None, None]), auto, Form::AsLoaded, "no other form"),
+        (
+            "asked for, slower",
+            Fake::new([Some((100, 100)), Some((200, 200)), None, None]),
+            only(Form::Frozen),
+            Form::Frozen,
+            "asks for it",
+        ),
+        (
+            "asked for, wrong",
+            Fake { differs: Some(Form::Frozen), ..Fake::new(mnist) },
+            only(Form::Frozen),
+            Form::AsLoaded,
+            "by 1",
+        ),
+        ("asked for as it is", Fake::new(mnist), only(Form::AsLoaded), Form::AsLoaded, "asks for it"),
+        // At batch 1 the frozen one is faster, and at 8 it isn't.
+        (
+            "by batches",
+            Fake::new([Some((280, 280)), Some((240, 400)), Some((250, 100)), None]),
+            auto,
+            Form::Optimized,
+            "takes",
+        ),
+    ] {
+        let mut fake = fake;
+        let tuning = Tuning::find(wish, &mut fake);
+        assert_eq!(tuning.kept, kept, "{name}: {tuning:?}");
+        assert!(tuning.reason.contains(reason), "{name}: {}", tuning.reason);
+    }
+}
+
+#[test]
+fn batches_end_where_rows_differ_or_the_time_does() {
+    let costs = |one| [Some((one, one)), None, None, None];
+    for (name, fake, largest) in [
+        ("all", Fake::new(costs(100)), 32),
+        ("rows differ", Fake { largest: 4, ..Fake::new(costs(100)) }, 4),
+        ("no batch dimension", Fake { has_batch_dimension: false, ..Fake::new(costs(100)) }, 1),
+        ("slow", Fake::new(costs(20_000)), 8),
+        ("slower", Fake::new(costs(1_000_000)), 1),
+    ] {
+        let mut fake = fake;
+        let tuning = Tuning::find(Optimization::Auto, &mut fake);
+        assert_eq!(tuning.largest_batch(), largest, "{name}: {tuning:?}");
+    }
+}
+
+#[test]
+fn the_words_of_a_config_are_those_of_describe() {
+    for word in Optimization::WORDS {
+        assert_eq!(Optimization::parse(word).unwrap().as_str(), word);
+    }
+    assert_eq!(Optimization::parse("Auto"), None);
+}
