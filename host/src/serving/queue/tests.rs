@@ -25,6 +25,7 @@ fn job(limit: Option<Duration>) -> (Job, tokio::sync::oneshot::Receiver<crate::s
 fn take(queue: &Queue, policy: BatchPolicy, gate: &Gate) -> Option<usize> {
     match queue.take(&Batcher::new(policy), gate, || None) {
         Taken::Batch(jobs) => Some(jobs.len()),
+        Taken::ToPrepare(_) => panic!("nothing is known of steps"),
         Taken::Errand => panic!("there is no errand"),
         Taken::End => None,
     }
