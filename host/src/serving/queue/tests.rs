@@ -254,3 +254,44 @@ fn with_tickets_a_job_is_taken_in_only_for_an_idle_worker() {
     assert_eq!(worker.join().unwrap(), Some(1));
     assert_eq!(queue.push(job(None).0), Err(ServeError::NoTicket));
 }
+
+#[test]
+fn a_job_that_is_prepared_counts_as_waiting_and_comes_back_to_its_place() {
+    let queue = Arc::new(Queue::new(NINE));
+    let gate = open(&queue);
+    let batcher = Batcher::new(policy(3, Duration::from_secs(3600)));
+    let (mut replies, urgencies) = (Vec::new(), [3, 3, 0]);
+    for urgency in urgencies {
+        let (job, reply) = Job::new(Request::default(), Urgency::new(urgency), None);
+        replies.push(reply);
+        queue.push(job).unwrap();
+    }
+    gate.found_steps();
+    let Chore::Prepare(job) = queue.take_chore(&batcher, &gate) else { panic!("nothing to prepare") };
+    let preparing = queue.preparing();
+    assert_eq!((job.urgency, queue.status().waiting), (Urgency::new(0), 3));
+    queue.put_back(job, &gate);
+    drop(preparing);
+    assert_eq!(queue.status().waiting, 3);
+    let Taken::Batch(jobs) = queue.take(&batcher, &gate, || None) else { panic!("no batch") };
+    let order: Vec<_> = jobs.iter().map(|job| job.urgency).collect();
+    assert_eq!(order, [0, 3, 3].map(Urgency::new));
+}
+
+#[test]
+fn a_job_that_comes_back_to_a_failed_endpoint_is_refused() {
+    let queue = Arc::new(Queue::new(NINE));
+    let gate = open(&queue);
+    gate.found_steps();
+    let (waiting, mut reply) = job(None);
+    queue.push(waiting).unwrap();
+    let batcher = Batcher::new(ONE);
+    let Chore::Prepare(job) = queue.take_chore(&batcher, &gate) else { panic!("nothing to prepare") };
+    let preparing = queue.preparing();
+    queue.refuse_all(&ServeError::NoWorker);
+    queue.put_back(job, &gate);
+    drop(preparing);
+    assert!(matches!(reply.try_recv().unwrap().reply, Err(ServeError::NoWorker)));
+    // And whoever prepares has come to its end, as the workers have.
+    assert!(matches!(queue.take_chore(&batcher, &gate), Chore::End));
+}
