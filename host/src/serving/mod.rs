@@ -18,6 +18,7 @@ mod life;
 mod loader;
 mod model_call;
 mod pace;
+mod preparers;
 mod profile;
 mod queue;
 mod record;

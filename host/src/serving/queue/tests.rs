@@ -25,6 +25,7 @@ fn job(limit: Option<Duration>) -> (Job, tokio::sync::oneshot::Receiver<crate::s
 fn take(queue: &Queue, policy: BatchPolicy, gate: &Gate) -> Option<usize> {
     match queue.take(&Batcher::new(policy), gate, || None) {
         Taken::Batch(jobs) => Some(jobs.len()),
+        Taken::ToPrepare(_) => panic!("nothing is known of steps"),
         Taken::Errand => panic!("there is no errand"),
         Taken::End => None,
     }
@@ -307,4 +308,45 @@ fn no_job_is_forgotten_whoever_sleeps() {
     clients.into_iter().for_each(|client| client.join().unwrap());
     queue.close(ServeError::ShuttingDown);
     workers.into_iter().for_each(|worker| worker.join().unwrap());
+}
+
+#[test]
+fn a_job_that_is_prepared_counts_as_waiting_and_comes_back_to_its_place() {
+    let queue = Arc::new(Queue::new(NINE));
+    let gate = open(&queue);
+    let batcher = Batcher::new(policy(3, Duration::from_secs(3600)));
+    let (mut replies, urgencies) = (Vec::new(), [3, 3, 0]);
+    for urgency in urgencies {
+        let (job, reply) = Job::new(Request::default(), Urgency::new(urgency), None);
+        replies.push(reply);
+        queue.push(job).unwrap();
+    }
+    gate.found_steps();
+    let Chore::Prepare(job) = queue.take_chore(&batcher, &gate) else { panic!("nothing to prepare") };
+    let preparing = queue.preparing();
+    assert_eq!((job.urgency, queue.status().waiting), (Urgency::new(0), 3));
+    queue.put_back(job, &gate);
+    drop(preparing);
+    assert_eq!(queue.status().waiting, 3);
+    let Taken::Batch(jobs) = queue.take(&batcher, &gate, || None) else { panic!("no batch") };
+    let order: Vec<_> = jobs.iter().map(|job| job.urgency).collect();
+    assert_eq!(order, [0, 3, 3].map(Urgency::new));
+}
+
+#[test]
+fn a_job_that_comes_back_to_a_failed_endpoint_is_refused() {
+    let queue = Arc::new(Queue::new(NINE));
+    let gate = open(&queue);
+    gate.found_steps();
+    let (waiting, mut reply) = job(None);
+    queue.push(waiting).unwrap();
+    let batcher = Batcher::new(ONE);
+    let Chore::Prepare(job) = queue.take_chore(&batcher, &gate) else { panic!("nothing to prepare") };
+    let preparing = queue.preparing();
+    queue.refuse_all(&ServeError::NoWorker);
+    queue.put_back(job, &gate);
+    drop(preparing);
+    assert!(matches!(reply.try_recv().unwrap().reply, Err(ServeError::NoWorker)));
+    // And whoever prepares has come to its end, as the workers have.
+    assert!(matches!(queue.take_chore(&batcher, &gate), Chore::End));
 }
