@@ -29,6 +29,8 @@ pub(super) struct Model {
     /// The plugin that serves it.
     pub(super) handler: &'static str,
     pub(super) file: Option<PathBuf>,
+    /// The same network, compiled by AOTInductor, where the peers' Python could make it.
+    pub(super) package: Option<PathBuf>,
     pub(super) input: PathBuf,
     /// Of one input to libtorch alone, as `1,28,28`.
     pub(super) shape: &'static str,
