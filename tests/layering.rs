@@ -52,6 +52,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
         &["zip", "tar", "flate2"],
         &[
             "host/src/archive/",
+            "host/src/model/package/",
             "host/src/model/state_dict/",
             "handler-sdk/src/pickle/",
             "handler-sdk/src/torch_file/write.rs",

@@ -36,6 +36,7 @@ mod new;
 mod no_torch;
 mod open_inference;
 mod openapi;
+mod packages;
 mod profile;
 mod serve;
 mod shutdown;

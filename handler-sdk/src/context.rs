@@ -68,6 +68,8 @@ pub enum ModelKind {
     TorchScript,
     /// Named tensors, to be read with [`Context::weights`].
     StateDict,
+    /// A model that PyTorch's compiler made machine code of, an AOTInductor package, to be called with [`Context::model`]; it has no layers and no gradients.
+    AotInductor,
     /// A kind that came after this SDK; it can be called.
     #[serde(other)]
     Other,
@@ -149,12 +151,12 @@ impl Context {
         self.info.model_kind
     }
 
-    /// The archive's TorchScript model, ready to be called; the host owns it, and keeps it when the handler is replaced.
+    /// The archive's TorchScript model or AOTInductor package, ready to be called; the host owns it, and keeps it when the handler is replaced.
     ///
     /// Fails where the archive holds none.
     pub fn model(&self) -> Result<Model<'_>> {
         match self.info.model_kind {
-            Some(ModelKind::TorchScript | ModelKind::Other) => Ok(Model::new(self)),
+            Some(ModelKind::TorchScript | ModelKind::AotInductor | ModelKind::Other) => Ok(Model::new(self)),
             Some(ModelKind::StateDict) => Err(Error::new(format!(
                 "model {} is a state dict, which holds tensors but no code: read it with `Context::weights` and call a network of your own, or save the model as TorchScript",
                 self.model_name()
@@ -163,7 +165,7 @@ impl Context {
         }
     }
 
-    /// The named tensors of the archive's state dict, or the parameters and buffers of its TorchScript model, on [`device`](Self::device); the host owns them.
+    /// The named tensors of the archive's state dict, or the parameters and buffers of its TorchScript model or AOTInductor package, on [`device`](Self::device); the host owns them.
     ///
     /// With the feature `tch` they are shared, not copied: never write to them.
     /// Fails where the archive holds no model.

@@ -14,7 +14,7 @@ use crate::abi::raw::RawGradients;
 use crate::abi::values::lend;
 use crate::abi::values::receive;
 
-/// A TorchScript model that the host owns; a call runs on the calling thread, in inference mode but for gradients.
+/// A TorchScript model or an AOTInductor package that the host owns; a call runs on the calling thread, in inference mode but for gradients.
 #[derive(Debug, Clone, Copy)]
 pub struct Model<'a> {
     context: &'a Context,
@@ -40,7 +40,7 @@ impl<'a> Model<'a> {
         self.call(FORWARD, inputs)
     }
 
-    /// Calls any method of the module that TorchScript has exported.
+    /// Calls any method of the module that TorchScript has exported; a package has `forward` alone.
     pub fn call<V: Into<Value>>(&self, method: &str, inputs: impl IntoIterator<Item = V>) -> Result<Value> {
         let call = self.context.call()?;
         let inputs: Vec<Value> = inputs.into_iter().map(Into::into).collect();

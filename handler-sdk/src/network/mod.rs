@@ -11,7 +11,7 @@ use crate::Value;
 #[cfg(feature = "architectures")]
 use architectures::Architecture;
 
-/// The network of a handler that serves an archive's model as it comes: the host's TorchScript module, or with the feature `architectures` one that is built in, over the host's state dict.
+/// The network of a handler that serves an archive's model as it comes: the host's TorchScript module or AOTInductor package, or with the feature `architectures` one that is built in, over the host's state dict.
 ///
 /// Built in are torchvision's ResNet-18, 34, 50, 101 and 152 (Wide ResNet and ResNeXt among them), its DenseNet-121, 161, 169 and 201, each with any number of classes, and the network of TorchServe's MNIST example.
 /// Which one it is, the names and shapes of the weights say; names are torchvision's, those of the first DenseNet checkpoints and the `module.` of `DataParallel` are understood, too.

@@ -69,7 +69,7 @@ pub(super) async fn fields_of(headers: &HeaderMap, body: Bytes) -> Result<Vec<Fi
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
-        "multipart/form-data" => multipart(content_type, body).await.map_err(BadBody::Other),
+        "multipart/form-data" => Box::pin(multipart(content_type, body)).await.map_err(BadBody::Other),
         "application/x-www-form-urlencoded" if is_form(&body) => form(&body).map_err(BadBody::Other),
         // Python's urllib and curl's --data-binary call everything a form, pictures too.
         "application/x-www-form-urlencoded" => {

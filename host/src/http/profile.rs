@@ -129,9 +129,9 @@ async fn ask(State(api): State<Api>, target: Result<Path<Target>, PathRejection>
     };
     let format = Format::of(&Parameters::of_query(&head.uri))?;
     let endpoint = api.registry.find(&model, version.as_deref())?;
-    let profiling = endpoint.profile(Subject::Request(RequestId::of(&head)))?;
+    let profiling = endpoint.profile(Subject::Request(RequestId::of(&head).text()))?;
     let call = Call { model, version, verb: None, url_path: None, fields };
-    let (parts, body) = inference::answer(&api, &head, call).await.into_parts();
+    let (parts, body) = inference::answer(&api, head, call).await.into_parts();
     let body = read_to_the_end(body).await;
     let trace = profiling.finish();
     if trace.is_empty() {

@@ -35,9 +35,13 @@ impl RequestId {
         Self(Uuid::new_v4())
     }
 
-    /// That of a request which came through the entrance.
-    pub(super) fn of(head: &Parts) -> String {
-        head.extensions.get::<Self>().map(|id| id.0.to_string()).unwrap_or_default()
+    /// That which the entrance gave to a request.
+    pub(super) fn of(head: &Parts) -> Self {
+        head.extensions.get().copied().unwrap_or_else(Self::new)
+    }
+
+    pub(super) fn text(self) -> String {
+        self.0.to_string()
     }
 
     fn header(self) -> Option<HeaderValue> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use handler_sdk::Device;
 
+use super::package::PackageError;
 use super::state_dict::StateDictError;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -13,7 +14,7 @@ pub enum ModelError {
     )]
     NoTorch { path: PathBuf },
 
-    #[error("{path} is not a model file that can be loaded: the name must end in .pt, .pth or .safetensors")]
+    #[error("{path} is not a model file that can be loaded: the name must end in .pt, .pth, .pt2 or .safetensors")]
     UnknownFormat { path: PathBuf },
 
     #[error("libtorch can't load {path}: {reason}")]
@@ -21,6 +22,9 @@ pub enum ModelError {
 
     #[error("can't load {path}: {reason}")]
     Weights { path: PathBuf, reason: StateDictError },
+
+    #[error("can't serve the package {path}: {reason}")]
+    Package { path: PathBuf, reason: PackageError },
 
     #[error("can't open {path} for its operators: {reason}; it must be built for libtorch {version}", version = handler_sdk::abi::note::LIBTORCH_VERSION)]
     Operators { path: PathBuf, reason: String },

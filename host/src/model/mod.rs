@@ -3,6 +3,8 @@
 //! The layer knows files and tensors; it doesn't know archives, plugins or HTTP.
 
 mod error;
+#[cfg_attr(not(feature = "torch"), allow(dead_code))]
+mod package;
 mod profile;
 mod schema;
 // Nobody loads weights without libtorch; it is built all the same, so that its tests need no libtorch.
@@ -164,7 +166,25 @@ pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
     Ok(match state_dict::read(path)? {
         state_dict::Contents::TorchScript => ModelKind::TorchScript,
         state_dict::Contents::StateDict(_) => ModelKind::StateDict,
+        state_dict::Contents::Package => {
+            let refuse = |reason| ModelError::Package { path: path.to_owned(), reason };
+            package::PackageFile::read(path).map_err(refuse)?;
+            ModelKind::AotInductor
+        }
     })
+}
+
+/// Whether a model file holds compiled code, which runs as soon as it is loaded: a canary does that first.
+///
+/// Fails where that code can't run here, as far as the file shows it.
+pub fn is_compiled(path: &Path, device: Device) -> Result<bool, ModelError> {
+    // What can't be read, or not without libtorch, is refused when it is loaded.
+    if !cfg!(feature = "torch") || !matches!(state_dict::read(path), Ok(state_dict::Contents::Package)) {
+        return Ok(false);
+    }
+    let judged = package::PackageFile::read(path).and_then(|file| file.judge(device));
+    judged.map_err(|reason| ModelError::Package { path: path.to_owned(), reason })?;
+    Ok(true)
 }
 
 /// Opens a library whose start-up code registers operators with libtorch; it is never unmapped.

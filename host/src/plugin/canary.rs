@@ -28,6 +28,8 @@ pub enum Step {
     /// Libraries of operators, which the model needs.
     Operators,
     Open,
+    /// Compiled code of the archive's, which runs as soon as it is loaded.
+    Model,
     Create,
     Initialize,
     SelfTest,
@@ -40,7 +42,7 @@ pub enum Step {
 pub struct CanaryRequest {
     pub handler: String,
     pub context: ContextInfo,
-    /// The model file, for a handler that asks for it; it is read on the CPU, and only then.
+    /// The model file, for a handler that asks for it; it is read on the CPU, and only then, unless it is compiled code.
     pub model: Option<PathBuf>,
     /// The content of the archive: with another one, a trial that passed says nothing.
     pub package: Option<Digest>,
@@ -194,6 +196,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Operators => "opening the operator libraries (torchLibraries in model-config.yaml)",
             Self::Open => "opening the library",
+            Self::Model => "loading the archive's compiled model",
             Self::Create => "making the handler",
             Self::Initialize => "initialize",
             Self::SelfTest => "self_test",

@@ -60,7 +60,7 @@ pub enum PluginError {
     #[error(
         "{path} failed its trial: the process {end} in {step}{}; the server itself is unharmed: {}",
         last_words(output),
-        after_trial(*step, path)
+        after_death(*step, path, end)
     )]
     TrialDied {
         path: PathBuf,
@@ -183,8 +183,19 @@ fn after_trial(step: Step, path: &Path) -> String {
         Step::Operators => {
             "it must be built for this libtorch, and register what no other library registers".to_owned()
         }
+        Step::Model => {
+            "it must be compiled for this libtorch, on a machine like this one: torch._inductor.aoti_compile_and_package".to_owned()
+        }
         _ => format!("mend the handler or the archive, then try `sconce check {}`", path.display()),
     }
+}
+
+/// Code for another processor looks like any other until it runs.
+fn after_death(step: Step, path: &Path, end: &str) -> String {
+    if end.contains("illegal instruction") {
+        return "the library, or the archive's compiled model, was made for a processor that has more instructions than this one: build it for this machine".to_owned();
+    }
+    after_trial(step, path)
 }
 
 fn last_words(output: &str) -> String {

@@ -36,6 +36,11 @@ impl Services {
         Self { name, version, model, metrics, rehearses: false }
     }
 
+    /// The model, loaded unless it is.
+    pub(super) fn model(&self) -> Result<Arc<dyn Model>, String> {
+        (self.model)()
+    }
+
     /// The same for a handler's self-test: the model's first call is the sample by which it finds the form that it runs in.
     pub fn rehearsing(&self) -> Self {
         Self { rehearses: true, ..self.clone() }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use handler_sdk::ContextInfo;
 use handler_sdk::Device;
+use handler_sdk::ModelKind;
 use handler_sdk::abi::instance::CallError;
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -175,6 +176,16 @@ fn try_out(orders: &Orders, socket: &UnixStream) -> anyhow::Result<Report> {
         Err(error) => return Err(error.into()),
     };
     let services = services(&orders.request)?;
+    let context = &orders.request.context;
+    let is_compiled = context.model_kind == Some(ModelKind::AotInductor);
+    // What was compiled for a GPU runs nowhere else.
+    let runs_here = !is_compiled || context.device == Device::Cpu.to_string();
+    if is_compiled && runs_here {
+        begin(Step::Model)?;
+        if let Err(reason) = services.model() {
+            return Ok(Report::Failed { step: Step::Model, reason });
+        }
+    }
     begin(Step::Create)?;
     let mut instance = match library.instantiate(&orders.request.handler, &services) {
         Ok(instance) => instance,
@@ -185,9 +196,11 @@ fn try_out(orders: &Orders, socket: &UnixStream) -> anyhow::Result<Report> {
     if let Err(error) = instance.initialize(&on_the_cpu(&orders.request.context), &services) {
         return Ok(failed(Step::Initialize, error));
     }
-    begin(Step::SelfTest)?;
-    if let Err(error) = instance.self_test(&services) {
-        return Ok(failed(Step::SelfTest, error));
+    if runs_here {
+        begin(Step::SelfTest)?;
+        if let Err(error) = instance.self_test(&services) {
+            return Ok(failed(Step::SelfTest, error));
+        }
     }
     begin(Step::Drop)?;
     drop(instance);

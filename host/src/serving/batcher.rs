@@ -49,6 +49,8 @@ pub(super) enum Decision {
 /// What TorchServe waits where nobody says otherwise; clients read it.
 const USUAL_DELAY: Duration = Duration::from_millis(100);
 
+const QUICK: Duration = Duration::from_micros(30);
+
 // === impl BatchPolicy ===
 
 impl BatchPolicy {
@@ -78,6 +80,11 @@ impl Batcher {
     /// The most requests that a batch can have now.
     pub(super) fn most(&self) -> usize {
         self.pace.largest()
+    }
+
+    /// Whether a batch of one takes no longer than it takes to wake a thread.
+    pub(super) fn is_quick(&self) -> bool {
+        self.pace.of_one().is_some_and(|time| time < QUICK)
     }
 
     pub(super) fn decide(&self, view: View) -> Decision {

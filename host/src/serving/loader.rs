@@ -11,6 +11,7 @@ use std::sync::mpsc;
 
 use handler_sdk::ContextInfo;
 use handler_sdk::Device;
+use handler_sdk::ModelKind;
 use serde_json::Value;
 
 use super::Generation;
@@ -49,6 +50,7 @@ use crate::model::ModelOptions;
 use crate::model::ModelStore;
 use crate::model::Place;
 use crate::model::Runtime;
+use crate::model::is_compiled;
 use crate::plugin::Canary;
 use crate::plugin::CanaryRequest;
 use crate::plugin::Catalogue;
@@ -184,19 +186,30 @@ impl Loader {
         });
         let operators = self.operators(source)?;
         let weights = source.package.serialized_file()?;
+        let try_out = |kind: Option<ModelKind>| {
+            let request = CanaryRequest {
+                handler: handler.clone(),
+                context: context(endpoint, source, kind, &self.requests),
+                model: weights.clone(),
+                package: Some(source.package.digest),
+                operators: operators.clone(),
+            };
+            entry.step(Step::Trial, || self.canary.try_library(&staged, &request, settings.startup_timeout))
+        };
+        // Nothing of compiled code runs here before a canary has run it; any other model is read before the trial, whose context names its kind.
+        let compiled = weights.as_deref().map(|path| is_compiled(path, settings.device)).transpose()? == Some(true);
+        if compiled {
+            try_out(Some(ModelKind::AotInductor))?;
+        }
         let model = weights.as_deref().map(|path| entry.step(Step::Model, || self.model(source, path))).transpose()?;
         let (model, model_record) = model.unzip();
         entry.write(|record| record.model = model_record);
-        let context = context(endpoint, source, model.as_deref(), &self.requests);
+        let kind = model.as_deref().map(Model::kind);
+        if !compiled {
+            try_out(kind)?;
+        }
+        let context = context(endpoint, source, kind, &self.requests);
         let signature = model.as_deref().and_then(|model| signature(source, model));
-        let request = CanaryRequest {
-            handler: handler.clone(),
-            context: context.clone(),
-            model: weights,
-            package: Some(source.package.digest),
-            operators,
-        };
-        entry.step(Step::Trial, || self.canary.try_library(&staged, &request, settings.startup_timeout))?;
         let library = entry.step(Step::Open, || open(&staged))?;
         let weights = model.clone();
         let model = move || model.clone().ok_or_else(|| "the archive holds no model".to_owned());
@@ -339,7 +352,7 @@ fn signature(source: &Source, model: &dyn Model) -> Option<Signature> {
     Some(Signature::new(schema, config.map(|config| config.declared.clone()).unwrap_or_default()))
 }
 
-fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>, requests: &RequestConfig) -> ContextInfo {
+fn context(endpoint: &Endpoint, source: &Source, kind: Option<ModelKind>, requests: &RequestConfig) -> ContextInfo {
     let settings = &source.settings;
     let mut properties = vec![
         ("batch_size".to_owned(), settings.batch.asked_size().to_string()),
@@ -356,7 +369,7 @@ fn context(endpoint: &Endpoint, source: &Source, model: Option<&dyn Model>, requ
         model_version: endpoint.version().to_string(),
         model_dir: package.root.clone(),
         device: settings.device.to_string(),
-        model_kind: model.map(Model::kind),
+        model_kind: kind,
         properties: properties.into_iter().collect(),
         config: package.config.as_ref().map_or(Value::Null, |config| config.value.clone()),
     }

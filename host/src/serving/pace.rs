@@ -62,6 +62,11 @@ impl Pace {
         self.largest.load(Ordering::Relaxed)
     }
 
+    /// What a request takes alone, so far as that is known.
+    pub(super) fn of_one(&self) -> Option<Duration> {
+        self.sizes.first().and_then(Size::time)
+    }
+
     /// The sizes that may be used now.
     pub(super) fn sizes(&self) -> Vec<usize> {
         let largest = self.largest();

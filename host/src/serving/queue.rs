@@ -35,8 +35,19 @@ struct State {
     idle: usize,
     /// How many of them were called and aren't up yet: each call is one into the kernel, and a second one for the same worker does nothing.
     called: usize,
+    /// A batch takes no longer than calling a worker does.
+    is_quick: bool,
     /// What is said to every further job.
     refusing: Option<ServeError>,
+}
+
+/// What became of the workers that sleep when a job was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// One was called, where that was of use.
+    Called,
+    /// The call is left to the caller: jobs that come at the same time can share one.
+    CallLeft,
 }
 
 /// What a queue takes in.
@@ -90,12 +101,20 @@ pub struct QueueStatus {
 
 impl Queue {
     pub(super) fn new(limits: QueueLimits) -> Self {
-        let state = State { jobs: VecDeque::new(), limits, idle: 0, called: 0, refusing: None };
+        let state = State { jobs: VecDeque::new(), limits, idle: 0, called: 0, is_quick: false, refusing: None };
         Self { state: Mutex::new(state), changed: Condvar::new(), turned: Condvar::new() }
     }
 
-    /// Takes a job in, or says why not.
+    /// Takes a job in, or says why not; calls a worker.
     pub(super) fn push(&self, job: Job) -> Result<(), ServeError> {
+        if self.push_first(job)? == Pushed::CallLeft {
+            self.call();
+        }
+        Ok(())
+    }
+
+    /// Takes a job in, or says why not.
+    pub(super) fn push_first(&self, job: Job) -> Result<Pushed, ServeError> {
         let mut state = self.lock();
         if let Some(error) = &state.refusing {
             return Err(error.clone());
@@ -110,12 +129,26 @@ impl Queue {
         }
         let place = state.jobs.partition_point(|other| other.urgency <= job.urgency);
         state.jobs.insert(place, job);
+        if state.is_quick {
+            return Ok(Pushed::CallLeft);
+        }
         let calls = state.calls_one();
         drop(state);
         if calls {
             self.changed.notify_one();
         }
-        Ok(())
+        Ok(Pushed::Called)
+    }
+
+    /// Makes the call that was left, where it is still of use.
+    pub(super) fn call(&self) {
+        let calls = {
+            let mut state = self.lock();
+            !state.jobs.is_empty() && state.calls_one()
+        };
+        if calls {
+            self.changed.notify_one();
+        }
     }
 
     /// Waits for a batch, or for a summons. The end comes once the gate is shut, or once the queue refuses further jobs and is empty.
@@ -123,6 +156,7 @@ impl Queue {
     /// What nobody waits for any more is left out: jobs whose client has gone are dropped, those past their deadline answered so.
     pub(super) fn take(&self, batcher: &Batcher, gate: &Gate, summons: impl Fn() -> Option<Summons>) -> Taken {
         let mut state = self.lock();
+        state.is_quick = batcher.is_quick();
         loop {
             let summons = summons();
             match gate.0.load(Ordering::Acquire) {

@@ -13,6 +13,7 @@ use super::Verb;
 use super::job::Done;
 use super::job::Job;
 use super::job::Task;
+use super::queue::Pushed;
 use crate::metrics::AskedVersion;
 
 impl Endpoint {
@@ -88,7 +89,11 @@ impl Endpoint {
     async fn wait_for(&self, task: impl Into<Task>, urgency: Urgency) -> Result<(Answered, Duration), ServeError> {
         let (job, answer) = Job::new(task, urgency, self.settings.load().client_timeout);
         let deadline = job.deadline;
-        self.queue.push(job)?;
+        if self.queue.push_first(job)? == Pushed::CallLeft {
+            // The others that have come meanwhile are put into the queue, too; then one call is enough for all.
+            tokio::task::yield_now().await;
+            self.queue.call();
+        }
         let done = match deadline {
             Some(deadline) => {
                 tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| ServeError::Expired)?

@@ -111,7 +111,7 @@ async fn ask_for(api: &Api, model: &str, verb: Verb, request: Request) -> Respon
         Err(refusal) => return refusal,
     };
     let call = Call { model: model.to_owned(), version: None, verb: Some(verb), url_path: None, fields };
-    answer(api, &head, call).await
+    answer(api, head, call).await
 }
 
 /// Says whether a model is ready, by KServe's first protocol.

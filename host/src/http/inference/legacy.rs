@@ -40,5 +40,5 @@ async fn predict(State(api): State<Api>, Path(target): Path<Target>, request: Re
         Err(refusal) => return refusal,
     };
     let call = Call { model: target.model, version: target.version, verb: None, url_path: None, fields };
-    answer(&api, &head, call).await
+    answer(&api, head, call).await
 }

@@ -109,16 +109,16 @@ async fn read_with_query(api: &Api, request: axum::extract::Request) -> Result<(
 }
 
 /// Asks the model, and gives its answer, or what went wrong in TorchServe's form.
-pub(super) async fn answer(api: &Api, head: &Parts, call: Call) -> Response<Body> {
+pub(super) async fn answer(api: &Api, head: Parts, call: Call) -> Response<Body> {
     ask_in(api.envelope, api, head, call).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Asks the model for one answer, whatever envelopes other routes have, and gives it.
-pub(super) async fn ask(api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
+pub(super) async fn ask(api: &Api, head: Parts, call: Call) -> Result<Response<Body>, ApiError> {
     ask_in(Envelope::None, api, head, call).await
 }
 
-async fn ask_in(envelope: Envelope, api: &Api, head: &Parts, call: Call) -> Result<Response<Body>, ApiError> {
+async fn ask_in(envelope: Envelope, api: &Api, head: Parts, call: Call) -> Result<Response<Body>, ApiError> {
     let Call { model, version, verb, url_path, fields } = call;
     let version = version.as_deref();
     let endpoint = api.registry.find(&model, version)?;
@@ -136,23 +136,27 @@ async fn ask_in(envelope: Envelope, api: &Api, head: &Parts, call: Call) -> Resu
         None if says(EXPLAIN) => Verb::Explain,
         None => Verb::Predict,
     };
-    let request = Request { verb, id: RequestId::of(head), headers, fields };
+    let (id, urgency) = (RequestId::of(&head), urgency(&head.headers));
+    // Its words lie in the connection's buffer, which can't be used for the next request while somebody holds them.
+    drop(head);
+    let request = Request { verb, id: id.text(), headers, fields };
     if verb != Verb::Describe && envelope::is_closed(envelope) {
-        let ask = |request| endpoint.predict(request, urgency(&head.headers), AskedVersion::of(version));
+        let ask = |request| endpoint.predict(request, urgency, AskedVersion::of(version));
         // As many at a time as can share a batch: a long list must not fill the queue.
-        let answer = envelope::answer(envelope, request, endpoint.largest_batch(), ask).await;
+        // In a place of its own: few requests need the room that this takes.
+        let answer = Box::pin(envelope::answer(envelope, request, endpoint.largest_batch(), ask)).await;
         return answer.map_err(|refusal| match refusal {
             Refusal::Request(error) => error,
             Refusal::Serving(error) => ApiError::serving(&error, &model, version),
         });
     }
-    match endpoint.ask(request, urgency(&head.headers), AskedVersion::of(version)).await {
+    match endpoint.ask(request, urgency, AskedVersion::of(version)).await {
         Ok(Answered::Whole(answer)) => Ok(reply::answer(answer)),
         Ok(Answered::InPieces(first, pieces)) => {
-            let (metrics, request) = (api.registry.metrics().clone(), RequestId::of(head));
+            let metrics = api.registry.metrics().clone();
             Ok(reply::in_pieces(first, pieces, move |error| {
                 let (model, version) = (endpoint.name(), endpoint.version());
-                tracing::warn!(%model, %version, request, %error, "an answer broke off after its first piece");
+                tracing::warn!(%model, %version, request = id.text(), %error, "an answer broke off after its first piece");
                 metrics.answer_broken_off(model, version);
             }))
         }

@@ -69,5 +69,5 @@ async fn ask(api: &Api, target: Target, verb: Verb, request: Request) -> Respons
         url_path: Some(target.rest.unwrap_or_default()),
         fields,
     };
-    answer(api, &head, call).await
+    answer(api, head, call).await
 }

@@ -48,7 +48,7 @@ async fn invocations(State(api): State<Api>, request: Request) -> Response<Body>
     let Some(model) = named.filter(|name| !name.is_empty()) else {
         return ApiError::bad_request("Parameter model_name is required.").into_response();
     };
-    answer(&api, &head, Call { model, version: None, verb: None, url_path: None, fields }).await
+    answer(&api, head, Call { model, version: None, verb: None, url_path: None, fields }).await
 }
 
 /// Asks a model for a prediction; the parameters of the query are fields, too.
@@ -58,7 +58,7 @@ async fn invoke(State(api): State<Api>, Path(model): Path<String>, request: Requ
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
-    answer(&api, &head, Call { model, version: None, verb: None, url_path: None, fields }).await
+    answer(&api, head, Call { model, version: None, verb: None, url_path: None, fields }).await
 }
 
 /// The model that the server was started with, where there is only one.

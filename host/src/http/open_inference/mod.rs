@@ -192,7 +192,7 @@ async fn infer(
     let (target, endpoint) = find(&api, target)?;
     match endpoint.answerer() {
         Answerer::Model(signature) => call(&target, &endpoint, &signature, &head, body).await,
-        Answerer::Handler => pass_on(&api, target, Verb::Predict, &head, body).await,
+        Answerer::Handler => pass_on(&api, target, Verb::Predict, head, body).await,
         Answerer::Unknown => Err(not_loaded(&target, &endpoint)),
     }
 }
@@ -222,7 +222,7 @@ async fn explain(
 ) -> Result<Response<Body>, ProtocolError> {
     let (head, body) = taken(&api, request).await?;
     let (target, _) = find(&api, target)?;
-    pass_on(&api, target, Verb::Explain, &head, body).await
+    pass_on(&api, target, Verb::Explain, head, body).await
 }
 
 /// Calls the model itself.
@@ -243,7 +243,7 @@ async fn call(
         .await
         .map_err(|error| ApiError::serving(&error, &target.model, target.version.as_deref()))?;
     let version = endpoint.version().to_string();
-    let id = id.unwrap_or_else(|| RequestId::of(head));
+    let id = id.unwrap_or_else(|| RequestId::of(head).text());
     let answer = Head { model_name: &target.model, model_version: &version, id: &id };
     let encoded = encode::encode(&answer, &outputs, &binary).map_err(ApiError::bad_request)?;
     Ok(match encoded.json_length {
@@ -260,7 +260,7 @@ async fn pass_on(
     api: &Api,
     target: Target,
     verb: Verb,
-    head: &Parts,
+    head: Parts,
     body: Bytes,
 ) -> Result<Response<Body>, ProtocolError> {
     let mut fields = body::fields_of(&head.headers, body).await?;

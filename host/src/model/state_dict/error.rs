@@ -17,6 +17,11 @@ pub enum StateDictError {
     Tar,
 
     #[error(
+        "it holds a program of torch.export that isn't compiled; in Python, compile it with torch._inductor.aoti_compile_and_package(torch.export.load(FILE), package_path=\"model.pt2\")"
+    )]
+    Exported,
+
+    #[error(
         "it holds an object of Python's {class}, not a state dict, and Python is never run here; save the weights with torch.save(model.state_dict(), FILE), or code and weights with torch.jit.script(model).save(FILE)"
     )]
     Object { class: String },

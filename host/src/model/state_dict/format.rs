@@ -16,6 +16,8 @@ use crate::model::ModelError;
 pub(crate) enum Contents {
     /// Code with its weights: libtorch reads it.
     TorchScript,
+    /// Compiled code with its weights: an AOTInductor package.
+    Package,
     /// Weights alone, in the order of their names.
     StateDict(Vec<NamedTensor>),
 }
@@ -36,7 +38,7 @@ const LEGACY_MAGIC_WITHIN: usize = 32;
 pub(crate) fn read(path: &Path) -> Result<Contents, ModelError> {
     let path_of = || path.to_owned();
     let extension = path.extension().and_then(|extension| extension.to_str());
-    if !matches!(extension, Some("pt" | "pth" | "safetensors")) {
+    if !matches!(extension, Some("pt" | "pth" | "pt2" | "safetensors")) {
         return Err(ModelError::UnknownFormat { path: path_of() });
     }
     let file = File::open(path).map_err(|error| match error.kind() {

@@ -15,7 +15,7 @@ use super::*;
 fn read_whole(path: &Path) -> Result<usize, String> {
     let tensors = match read(path).map_err(|error| error.to_string())? {
         Contents::StateDict(tensors) => tensors,
-        Contents::TorchScript => return Ok(0),
+        Contents::TorchScript | Contents::Package => return Ok(0),
     };
     let mut total = 0;
     for tensor in &tensors {

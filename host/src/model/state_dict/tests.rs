@@ -24,6 +24,7 @@ pub(super) fn tensors(path: &Path) -> Result<Vec<NamedTensor>, ModelError> {
     match read(path)? {
         Contents::StateDict(tensors) => Ok(tensors),
         Contents::TorchScript => panic!("{} is TorchScript", path.display()),
+        Contents::Package => panic!("{} is a package", path.display()),
     }
 }
 
@@ -91,7 +92,7 @@ fn what_is_refused_is_named_with_what_to_do() {
         ("u16.safetensors", &["its entry \"ids\" has elements of type U16"]),
         ("tar.pt", &["tar format of PyTorch before 0.1.10", "save it again"]),
         ("missing.pt", &["there is no model file FILE"]),
-        ("make.py", &["must end in .pt, .pth or .safetensors"]),
+        ("make.py", &["must end in .pt, .pth, .pt2 or .safetensors"]),
     ];
     for (name, parts) in table {
         let message = message(name);

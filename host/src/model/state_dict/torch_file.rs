@@ -31,6 +31,7 @@ use super::NamedTensor;
 use super::StateDictError;
 use super::tensors::Place;
 use super::tensors::shape_of;
+use crate::model::package::is_compiled_member;
 use misread::copy_if_misread;
 use root_class::legacy_module_class;
 use root_class::root_class;
@@ -64,6 +65,12 @@ pub(super) fn read_zip(path: &Path, file: &File) -> Result<Contents, StateDictEr
     // Every record lies in one folder, named after the file; only TorchScript has constants.
     if names.iter().any(|name| is_record(name, "constants.pkl")) {
         return Ok(Contents::TorchScript);
+    }
+    if names.iter().any(|name| is_compiled_member(name)) {
+        return Ok(Contents::Package);
+    }
+    if names.iter().any(|name| is_record(name, "archive_format")) {
+        return Err(StateDictError::Exported);
     }
     let Some(pickle) = names.iter().position(|name| is_record(name, "data.pkl")) else {
         return Err(StateDictError::damaged("it is a zip file without a data.pkl"));

@@ -7,8 +7,8 @@ use std::ptr::null_mut;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use handler_sdk::DType;
 use handler_sdk::Device;
-use tch::Kind;
 use tch::Tensor;
 
 use super::shim::check;
@@ -42,12 +42,12 @@ pub(super) fn enter_stream(device: Device) -> Result<(), String> {
 }
 
 /// A copy of plain memory on a device.
-pub(super) fn place(bytes: &[u8], shape: &[i64], kind: Kind, device: Device) -> Result<Tensor, String> {
+pub(super) fn place(bytes: &[u8], shape: &[i64], dtype: DType, device: Device) -> Result<Tensor, String> {
     let mut tensor = null_mut();
     let (data, sizes) = (bytes.as_ptr().cast(), shape.as_ptr());
     // SAFETY: both slices live through the call, which reads as much of them as is said; on success the tensor is ours.
     check(unsafe {
-        sconce_tensor_place(data, bytes.len(), sizes, shape.len(), kind.c_int(), index(device), &raw mut tensor)
+        sconce_tensor_place(data, bytes.len(), sizes, shape.len(), scalar_type(dtype)?, index(device), &raw mut tensor)
     })?;
     // SAFETY: the shim gives a new `at::Tensor`, and nobody else has it.
     Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
@@ -60,6 +60,23 @@ pub(super) fn fetch(tensor: &Tensor) -> Result<Tensor, String> {
     check(unsafe { sconce_tensor_fetch(tensor.as_ptr().cast(), &raw mut fetched) })?;
     // SAFETY: the shim gives a new `at::Tensor`, and nobody else has it.
     Ok(unsafe { Tensor::from_ptr(fetched.cast()) })
+}
+
+/// libtorch's own number for it, `c10::ScalarType`.
+fn scalar_type(dtype: DType) -> Result<c_int, String> {
+    Ok(match dtype {
+        DType::U8 => 0,
+        DType::I8 => 1,
+        DType::I16 => 2,
+        DType::I32 => 3,
+        DType::I64 => 4,
+        DType::F16 => 5,
+        DType::F32 => 6,
+        DType::F64 => 7,
+        DType::Bool => 11,
+        DType::BF16 => 15,
+        other => return Err(format!("libtorch has no element type {other:?}")),
+    })
 }
 
 // === impl Health ===

@@ -2,8 +2,11 @@
 
 #![allow(unsafe_code)] // The shim is one of the three homes of unsafe code.
 
+mod aoti;
+mod arrange;
 mod device;
 mod forms;
+mod package;
 mod profile;
 mod shim;
 mod tune;
@@ -88,6 +91,7 @@ pub(super) fn load(path: &Path, device: Device, options: ModelOptions) -> Result
             let raw = RawModel::load(path, device).map_err(|reason| fail(with_remedy(reason)))?;
             (raw, ModelKind::TorchScript)
         }
+        Contents::Package => return package::load(path, device),
         Contents::StateDict(tensors) => {
             let mut raw = RawModel::empty();
             // One at a time, so that only one tensor's bytes are ever in memory twice.
@@ -267,8 +271,7 @@ fn take(raw: &RawTensor<'_>, device: Device) -> Result<Tensor, String> {
         }
         RawDoor::PLAIN => {
             let dtype = DType::from_code(raw.dtype).ok_or_else(|| format!("unknown element type {}", raw.dtype))?;
-            let kind = kind_of(dtype).ok_or_else(|| format!("libtorch has no element type {dtype:?}"))?;
-            return device::place(raw.bytes.as_slice(), raw.shape.as_slice(), kind, device);
+            return device::place(raw.bytes.as_slice(), raw.shape.as_slice(), dtype, device);
         }
         other => return Err(format!("unknown door {}", other.0)),
     };

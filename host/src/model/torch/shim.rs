@@ -306,7 +306,7 @@ impl<'a> Lent<'a> {
     }
 }
 
-fn text(text: &str) -> Result<CString, String> {
+pub(super) fn text(text: &str) -> Result<CString, String> {
     CString::new(text).map_err(|error| error.to_string())
 }
 

@@ -2,6 +2,7 @@
 
 mod gradients;
 mod operators;
+mod package;
 mod profile;
 mod tune;
 

@@ -1,0 +1,363 @@
+//! AOTInductor packages as models.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use handler_sdk::Device;
+use handler_sdk::ModelKind;
+use handler_sdk::abi::raw::RawDoor;
+use handler_sdk::abi::raw::RawEvent;
+use handler_sdk::abi::raw::RawEventKind;
+use handler_sdk::abi::raw::RawGradients;
+use tch::Tensor;
+
+use super::aoti::Lending;
+use super::aoti::RawPackage;
+use super::arrange::Arranged;
+use super::arrange::arrange;
+use super::dtype_of;
+use super::lend;
+use super::shim::Input;
+use super::shim::Step;
+use crate::model::Footprint;
+use crate::model::Model;
+use crate::model::ModelError;
+use crate::model::Parameter;
+use crate::model::ParameterKind;
+use crate::model::Schema;
+use crate::model::package::Inputs;
+use crate::model::package::PackageError;
+use crate::model::package::PackageFile;
+use crate::model::package::Spec;
+use crate::model::package::Threads;
+
+/// Compiled code on one device.
+struct PackageModel {
+    raw: RawPackage,
+    device: Device,
+    inputs: Inputs,
+    parameters: Vec<(String, Spec)>,
+    /// What messages call each of the inputs.
+    paths: Vec<String>,
+    outputs: Spec,
+    threads: Threads,
+    gate: Gate,
+    /// The compiled kernels of a GPU are read when they are first needed.
+    _folder: Option<tempfile::TempDir>,
+}
+
+/// Lets no more calls in than there are runners: libtorch's own queue for them forgets who waits when a call fails.
+struct Gate {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// A runner that is taken until this is dropped.
+struct Pass<'a>(&'a Gate);
+
+/// The only method of compiled code.
+const METHOD: &str = "forward";
+
+/// At least so many calls at a time: workers may be added while the model is in memory, and a runner takes a few kilobytes.
+const FEWEST_RUNNERS: usize = 16;
+
+const INFERENCE_ONLY: &str = "an AOTInductor package is compiled for inference alone: serve the model as TorchScript where its layers or gradients are wanted, as for explanations";
+
+pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelError> {
+    let refuse = |reason: PackageError| ModelError::Package { path: path.to_owned(), reason };
+    let fail = |reason: String| ModelError::Load { path: path.to_owned(), reason };
+    let mut file = PackageFile::read(path).map_err(refuse)?;
+    file.judge(device).map_err(refuse)?;
+    let unpacked = file.unpack().map_err(refuse)?;
+    let runners = std::thread::available_parallelism().map_or(1, usize::from).max(FEWEST_RUNNERS);
+    let raw = RawPackage::load(&unpacked.library, unpacked.folder.path(), device, runners)
+        .map_err(|reason| fail(with_remedy(reason)))?;
+    let [inputs, outputs] = raw.specs().map_err(fail)?;
+    let parameters = Spec::parse(&inputs).map_err(refuse)?.parameters();
+    let outputs = Spec::parse(&outputs).map_err(refuse)?;
+    let parameters = known(parameters, file.inputs.0.len());
+    let mut paths = Vec::new();
+    for (name, spec) in &parameters {
+        spec.paths(name, &mut paths);
+    }
+    let threads = file.threads;
+    if threads.fixed > threads_of_libtorch() && threads.all_needed {
+        tracing::warn!(
+            model = %path.display(),
+            "its compiled code starts {} threads for each worker, whatever the server's settings: compile it with inductor_configs={{\"cpp.threads\": 1}}, or with \"cpp.dynamic_threads\": True",
+            threads.fixed
+        );
+    }
+    // Mapped by now, and so it needs no name any more: nothing is left behind even by a server that is killed.
+    let folder = (device != Device::Cpu).then_some(unpacked.folder);
+    let gate = Gate { free: Mutex::new(runners), freed: Condvar::new() };
+    Ok(Arc::new(PackageModel {
+        raw,
+        device,
+        inputs: file.inputs,
+        parameters,
+        paths,
+        outputs,
+        threads,
+        gate,
+        _folder: folder,
+    }))
+}
+
+/// The parameters, or as many plain tensors as the code takes where some of the parameters aren't tensors: the code has those built in.
+fn known(parameters: Vec<(String, Spec)>, tensors: usize) -> Vec<(String, Spec)> {
+    if parameters.iter().map(|(_, spec)| spec.tensors()).sum::<usize>() == tensors {
+        return parameters;
+    }
+    (0..tensors).map(|place| (format!("input{place}"), Spec::Tensor)).collect()
+}
+
+fn with_remedy(reason: String) -> String {
+    let version = handler_sdk::abi::note::LIBTORCH_VERSION;
+    if reason.contains("undefined symbol") {
+        return format!("its code was compiled for another libtorch: compile it with torch {version} ({reason})");
+    }
+    if reason.contains("failed to map segment") {
+        return format!(
+            "code may not run from the folder for temporary files: set TMPDIR to one without noexec ({reason})"
+        );
+    }
+    reason
+}
+
+/// As this thread's operations use them.
+fn threads_of_libtorch() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1)
+}
+
+// === impl PackageModel ===
+
+impl Model for PackageModel {
+    fn kind(&self) -> ModelKind {
+        ModelKind::AotInductor
+    }
+
+    fn forward(
+        &self,
+        method: &str,
+        inputs: &[RawEvent<'_>],
+        door: RawDoor,
+        emit: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
+        if method != METHOD {
+            return Err(format!("an AOTInductor package has no method but {METHOD}, so none is called {method}"));
+        }
+        let inputs = inputs.iter().map(|event| Input::take(event, self.device)).collect::<Result<Vec<_>, _>>()?;
+        let Arranged(tensors) = arrange(inputs, &self.parameters)?;
+        let tensors = self.admit(tensors)?;
+        // Asked for first, for it also tells this thread's OpenMP how many it may use.
+        let one_thread = threads_of_libtorch() == 1 && self.threads.fixed > 1 && !self.threads.all_needed;
+        let mut marks = Marks::new(&self.outputs);
+        let _pass = self.gate.enter();
+        self.raw.run(&tensors, one_thread, &mut |step| {
+            let name = marks.next(emit)?;
+            if step.kind == RawEventKind::BEGIN_LIST {
+                emit(&RawEvent::mark(RawEventKind::BEGIN_LIST, &name));
+                emit(&RawEvent::mark(RawEventKind::END, ""));
+                return Ok(());
+            }
+            lend(&Step { name: &name, ..step }, door, emit)
+        })?;
+        marks.end(emit)
+    }
+
+    fn layer(
+        &self,
+        _: &str,
+        _: &str,
+        _: &[RawEvent<'_>],
+        _: RawDoor,
+        _: &mut dyn FnMut(&RawEvent<'_>),
+    ) -> Result<(), String> {
+        Err(INFERENCE_ONLY.to_owned())
+    }
+
+    fn gradients(&self, _: &RawGradients<'_>, _: RawDoor, _: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+        Err(INFERENCE_ONLY.to_owned())
+    }
+
+    fn schema(&self, method: &str) -> Result<Schema, String> {
+        if method != METHOD {
+            return Err(format!("an AOTInductor package has no method {method}"));
+        }
+        let parameters = self.parameters.iter().map(|(name, spec)| Parameter {
+            name: name.clone(),
+            kind: parameter_kind(spec),
+            is_optional: false,
+        });
+        let outputs = match &self.outputs {
+            Spec::Tensor => Some(1),
+            Spec::List(items) => items.iter().all(|item| *item == Spec::Tensor).then_some(items.len()),
+            Spec::Dict(_) => None,
+        };
+        Ok(Schema { parameters: parameters.collect(), outputs })
+    }
+
+    fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+        self.raw.weights(Lending::Copies, &mut |step| lend(&step, door, emit))
+    }
+
+    fn footprint(&self) -> Footprint {
+        let mut footprint = Footprint::default();
+        let counted = self.raw.weights(Lending::Own, &mut |step| {
+            // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
+            let tensor = unsafe { Tensor::clone_from_ptr(step.tensor.cast_mut().cast()) };
+            let size = tensor.f_kind().map_err(|error| error.to_string())?.elt_size_in_bytes();
+            footprint.tensors += 1;
+            footprint.bytes += (tensor.numel() * size) as u64;
+            footprint.address.get_or_insert(tensor.data_ptr() as usize);
+            Ok(())
+        });
+        // What was counted before a weight that can't be stands.
+        drop(counted);
+        footprint
+    }
+}
+
+impl PackageModel {
+    /// The tensors as the code may be called with them; says no where it may not.
+    fn admit(&self, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+        let mut given = Vec::new();
+        for (tensor, path) in tensors.iter().zip(&self.paths) {
+            let kind = tensor.f_kind().map_err(|error| error.to_string())?;
+            let dtype =
+                dtype_of(kind).ok_or_else(|| format!("{path} is of {kind:?}, which no model can be called with"))?;
+            given.push((dtype, tensor.size()));
+        }
+        self.inputs.check(&self.paths, &given)?;
+        let rows = tensors.into_iter().zip(&self.inputs.0).zip(&self.paths);
+        rows.map(|((tensor, input), path)| {
+            lay_out(tensor, &input.strides, self.device).map_err(|why| format!("{path} {why}"))
+        })
+        .collect()
+    }
+}
+
+/// A tensor with the same numbers in the layout that the code was compiled for.
+fn lay_out(tensor: Tensor, wanted: &[Option<i64>], device: Device) -> Result<Tensor, String> {
+    // Compiled kernels of a GPU read several numbers at once, from where those may begin.
+    let is_aligned = device == Device::Cpu || (tensor.data_ptr() as usize).is_multiple_of(16);
+    if tensor.is_sparse() {
+        return Err("is sparse, and the model takes dense tensors".to_owned());
+    }
+    if is_aligned && fits(&tensor, wanted) {
+        return Ok(tensor);
+    }
+    let text = |error: tch::TchError| error.to_string();
+    let dense = tensor.f_contiguous().map_err(text)?;
+    if is_aligned && fits(&dense, wanted) {
+        return Ok(dense);
+    }
+    let strides: Option<Vec<i64>> = wanted.iter().copied().collect();
+    let Some(strides) = strides else {
+        return Err(format!("must be laid out with the strides {wanted:?}, which depend on its size"));
+    };
+    let mut laid = Tensor::f_empty_strided(tensor.size(), strides, (dense.kind(), dense.device())).map_err(text)?;
+    laid.f_copy_(&dense).map_err(text)?;
+    Ok(laid)
+}
+
+/// Whether a tensor lies as it should; where the code reads one number of a dimension, its stride is nobody's.
+///
+/// A stride that depends on sizes is that of a tensor without gaps.
+fn fits(tensor: &Tensor, wanted: &[Option<i64>]) -> bool {
+    let (sizes, strides) = (tensor.size(), tensor.stride());
+    let is_dense = wanted.iter().all(Option::is_some) || tensor.is_contiguous();
+    is_dense
+        && sizes
+            .iter()
+            .zip(&strides)
+            .zip(wanted)
+            .all(|((&size, &stride), &wanted)| size <= 1 || wanted.is_none_or(|wanted| wanted == stride))
+}
+
+fn parameter_kind(spec: &Spec) -> ParameterKind {
+    match spec {
+        Spec::Tensor => ParameterKind::Tensor,
+        Spec::List(items) if items.iter().all(|item| *item == Spec::Tensor) => ParameterKind::List,
+        Spec::Dict(entries) if entries.iter().all(|entry| entry.1 == Spec::Tensor) => ParameterKind::Dict,
+        Spec::List(_) | Spec::Dict(_) => ParameterKind::Other,
+    }
+}
+
+impl fmt::Debug for PackageModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PackageModel").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+// === Marks ===
+
+/// What stands between the tensors of an output: where lists and dicts begin and end.
+struct Marks(std::vec::IntoIter<(RawEventKind, String)>);
+
+impl Marks {
+    fn new(spec: &Spec) -> Self {
+        fn walk(spec: &Spec, name: &str, steps: &mut Vec<(RawEventKind, String)>) {
+            match spec {
+                Spec::Tensor => steps.push((RawEventKind::TENSOR, name.to_owned())),
+                Spec::List(items) => {
+                    steps.push((RawEventKind::BEGIN_LIST, name.to_owned()));
+                    items.iter().for_each(|item| walk(item, "", steps));
+                    steps.push((RawEventKind::END, String::new()));
+                }
+                Spec::Dict(entries) => {
+                    steps.push((RawEventKind::BEGIN_DICT, name.to_owned()));
+                    entries.iter().for_each(|(key, item)| walk(item, key, steps));
+                    steps.push((RawEventKind::END, String::new()));
+                }
+            }
+        }
+        let mut steps = Vec::new();
+        walk(spec, "", &mut steps);
+        Self(steps.into_iter())
+    }
+
+    /// Hands over the marks before the next tensor, and gives its name.
+    fn next(&mut self, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<String, String> {
+        for (kind, name) in self.0.by_ref() {
+            if kind == RawEventKind::TENSOR {
+                return Ok(name);
+            }
+            emit(&RawEvent::mark(kind, &name));
+        }
+        Err("the package gives more tensors than it says".to_owned())
+    }
+
+    fn end(self, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {
+        for (kind, name) in self.0 {
+            if kind == RawEventKind::TENSOR {
+                return Err("the package gives fewer tensors than it says".to_owned());
+            }
+            emit(&RawEvent::mark(kind, &name));
+        }
+        Ok(())
+    }
+}
+
+// === impl Gate ===
+
+impl Gate {
+    fn enter(&self) -> Pass<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Pass(self)
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
