@@ -67,6 +67,8 @@ pub(super) enum Kind<'a> {
 pub(super) struct Running {
     pub(super) group: Group,
     pub(super) url: String,
+    client: Client,
+    input: Vec<u8>,
     /// What it said to the input.
     pub(super) answer: String,
     /// From its start to that answer.
@@ -154,7 +156,16 @@ impl Running {
         }
         let seconds = group.started.elapsed().as_secs_f64();
         let url = urls.first().context("nothing to ask; this is a bug")?.clone();
-        Ok(Self { group, url, answer, seconds })
+        Ok(Self { group, url, client, input, answer, seconds })
+    }
+
+    /// Waits until it has answered what was sent to it before.
+    pub(super) fn settle(&self) -> Result<()> {
+        let answer = self.client.post(&self.url, "application/octet-stream", &self.input)?;
+        if answer.status != 200 {
+            bail!("{} answers {}: {}", self.url, answer.status, short(&answer.body));
+        }
+        Ok(())
     }
 }
 
