@@ -82,8 +82,8 @@ pub(super) struct Place {
     pub(super) ports: [u16; 5],
 }
 
-/// TorchServe with many workers takes its time.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+/// TorchServe with many workers takes its time, and so do many models.
+const READY_WITHIN: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(5);
 
 // === impl Contestant ===
