@@ -78,11 +78,12 @@ const NOT_HONOURED: &[(&str, &str)] = &[
     ("micro_batching", PYTHON),
     ("pippy", PYTHON),
     ("deepspeed", PYTHON),
-    ("pt2", PYTHON),
+    ("pt2", COMPILED),
 ];
 
 const SPREAD: &str = "a model lies on one device; models spread over several are not supported yet";
 const SEQUENCES: &str = "batching by sequence is not supported yet";
+const COMPILED: &str = "it is for PyTorch's compiler in Python; a model that is compiled ahead is served as the .pt2 of torch._inductor.aoti_compile_and_package";
 const PYTHON: &str = "it is for TorchServe's Python workers; only the handler itself may read it here";
 
 // === impl ModelConfig ===

@@ -16,6 +16,7 @@ use crate::archive::Package;
 use crate::model::Accelerators;
 use crate::model::ModelOptions;
 use crate::model::Runtime;
+use crate::model::is_compiled;
 use crate::model::load;
 use crate::plugin::Canary;
 use crate::plugin::CanaryRequest;
@@ -170,6 +171,10 @@ fn request(package: Option<&Package>, empty: &Path) -> anyhow::Result<CanaryRequ
 }
 
 fn kind(path: &Path) -> anyhow::Result<ModelKind> {
+    // The trial loads it, in a process of its own.
+    if is_compiled(path, Device::Cpu)? {
+        return Ok(ModelKind::AotInductor);
+    }
     Runtime::start(Accelerators::None, 1)?;
     Ok(load(path, Device::Cpu, ModelOptions::default())?.kind())
 }

@@ -17,6 +17,11 @@ pub enum ModelError {
     #[error("{path} is not a model file that can be loaded: the name must end in .pt, .pth, .pt2 or .safetensors")]
     UnknownFormat { path: PathBuf },
 
+    #[error(
+        "{path} is a bare library, as TorchServe takes one with pt2: export: aot_compile: make a package of the model with torch._inductor.aoti_compile_and_package, which tells what it takes, and archive that .pt2"
+    )]
+    BareLibrary { path: PathBuf },
+
     #[error("libtorch can't load {path}: {reason}")]
     Load { path: PathBuf, reason: String },
 

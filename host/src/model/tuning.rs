@@ -51,6 +51,9 @@ pub struct Trial {
 
 /// The model on trial. Every error is text.
 pub(super) trait Stage {
+    /// Whether there are forms to choose from.
+    fn has_forms(&self) -> bool;
+
     /// Brings the model into a form.
     fn prepare(&mut self, form: Form) -> Result<(), String>;
 
@@ -154,6 +157,9 @@ struct Search<'a> {
 impl Search<'_> {
     fn form(&mut self, wish: Optimization) -> (Form, String) {
         let keep = |reason: &str| (Form::AsLoaded, reason.to_owned());
+        if !self.stage.has_forms() {
+            return keep("its code is compiled, and has no other form");
+        }
         let candidates: &[Form] = match wish {
             Optimization::Only(Form::AsLoaded) => return keep("model-config.yaml asks for it"),
             // The likeliest first: the budget may end before the last.

@@ -38,6 +38,9 @@ const LEGACY_MAGIC_WITHIN: usize = 32;
 pub(crate) fn read(path: &Path) -> Result<Contents, ModelError> {
     let path_of = || path.to_owned();
     let extension = path.extension().and_then(|extension| extension.to_str());
+    if extension == Some("so") {
+        return Err(ModelError::BareLibrary { path: path_of() });
+    }
     if !matches!(extension, Some("pt" | "pth" | "pt2" | "safetensors")) {
         return Err(ModelError::UnknownFormat { path: path_of() });
     }

@@ -78,7 +78,7 @@ fn torchscript_is_recognised_and_left_alone() {
 
 #[test]
 fn what_is_refused_is_named_with_what_to_do() {
-    let table: [(&str, &[&str]); 14] = [
+    let table: [(&str, &[&str]); 15] = [
         ("whole.pt", &["object of Python's __main__.Net, not a state dict", "torch.save(model.state_dict(), FILE)"]),
         ("whole_protocol4.pt", &["object of Python's __main__.Net, not", "torch.jit.script"]),
         ("whole_legacy.pt", &["object of Python's __main__.Bare, not a state dict"]),
@@ -92,6 +92,7 @@ fn what_is_refused_is_named_with_what_to_do() {
         ("u16.safetensors", &["its entry \"ids\" has elements of type U16"]),
         ("tar.pt", &["tar format of PyTorch before 0.1.10", "save it again"]),
         ("missing.pt", &["there is no model file FILE"]),
+        ("libmodel.so", &["is a bare library", "archive that .pt2"]),
         ("make.py", &["must end in .pt, .pth, .pt2 or .safetensors"]),
     ];
     for (name, parts) in table {

@@ -113,17 +113,17 @@ impl RawModel {
     }
 
     /// Calls it so many times, and drops what it gives.
-    pub(super) fn repeat(&self, form: Option<&RawForm>, inputs: &[Input], times: usize) -> Result<(), String> {
-        self.repeat_in(RawForm::pointer(form), inputs, times)
+    pub(super) fn repeat_in(&self, form: Option<&RawForm>, inputs: &[Input], times: usize) -> Result<(), String> {
+        self.repeat_by(RawForm::pointer(form), inputs, times)
     }
 
     /// The same with the form that is kept.
-    pub(super) fn repeat_kept(&self, inputs: &[Input], times: usize) -> Result<(), String> {
+    pub(super) fn repeat_as_kept(&self, inputs: &[Input], times: usize) -> Result<(), String> {
         // SAFETY: no conditions.
-        self.repeat_in(unsafe { sconce_form_kept(self.pointer()) }, inputs, times)
+        self.repeat_by(unsafe { sconce_form_kept(self.pointer()) }, inputs, times)
     }
 
-    fn repeat_in(&self, form: *const c_void, inputs: &[Input], times: usize) -> Result<(), String> {
+    fn repeat_by(&self, form: *const c_void, inputs: &[Input], times: usize) -> Result<(), String> {
         let inputs = Lent::new(inputs)?;
         // SAFETY: the form is null or one of this model, which lives as long as the model or the caller's borrow; the inputs live through the call.
         check(unsafe { sconce_form_repeat(self.pointer(), form, inputs.raw.as_ptr(), inputs.raw.len(), times) })

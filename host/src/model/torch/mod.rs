@@ -194,7 +194,7 @@ impl Model for TorchModel {
     }
 
     fn repeat(&self, inputs: &[RawEvent<'_>], times: usize) -> Result<(), String> {
-        self.raw.repeat_kept(&self.take(inputs)?, times)
+        self.raw.repeat_as_kept(&self.take(inputs)?, times)
     }
 
     fn weights(&self, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> Result<(), String> {

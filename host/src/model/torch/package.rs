@@ -19,16 +19,24 @@ use super::aoti::Lending;
 use super::aoti::RawPackage;
 use super::arrange::Arranged;
 use super::arrange::arrange;
+use super::device;
 use super::dtype_of;
+use super::forms::RawForm;
 use super::lend;
 use super::shim::Input;
+use super::shim::RawModel;
+use super::shim::Receiver;
 use super::shim::Step;
+use super::tune::Subject;
+use super::tune::Tuned;
 use crate::model::Footprint;
 use crate::model::Model;
 use crate::model::ModelError;
+use crate::model::Optimization;
 use crate::model::Parameter;
 use crate::model::ParameterKind;
 use crate::model::Schema;
+use crate::model::Tuning;
 use crate::model::package::Inputs;
 use crate::model::package::PackageError;
 use crate::model::package::PackageFile;
@@ -46,6 +54,7 @@ struct PackageModel {
     outputs: Spec,
     threads: Threads,
     gate: Gate,
+    tuned: Tuned,
     /// The compiled kernels of a GPU are read when they are first needed.
     _folder: Option<tempfile::TempDir>,
 }
@@ -104,6 +113,7 @@ pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelE
         outputs,
         threads,
         gate,
+        tuned: Tuned::default(),
         _folder: folder,
     }))
 }
@@ -170,6 +180,24 @@ impl Model for PackageModel {
         marks.end(emit)
     }
 
+    fn tune(&self, sample: &[RawEvent<'_>]) -> Option<Arc<Tuning>> {
+        let inputs: Result<Vec<_>, _> = sample.iter().map(|event| Input::take(event, self.device)).collect();
+        // What can't be taken fails in the call that follows, with a text for whoever made it.
+        Some(self.tuned.find(self, Optimization::Auto, &inputs.ok()?))
+    }
+
+    fn tuning(&self) -> Option<Arc<Tuning>> {
+        self.tuned.get(self)
+    }
+
+    fn warm_up(&self, sizes: &[usize]) -> Result<(), String> {
+        self.tuned.warm_up(self, sizes)
+    }
+
+    fn enter_thread(&self) -> Result<(), String> {
+        device::enter_stream(self.device)
+    }
+
     fn layer(
         &self,
         _: &str,
@@ -220,6 +248,32 @@ impl Model for PackageModel {
         // What was counted before a weight that can't be stands.
         drop(counted);
         footprint
+    }
+}
+
+impl Subject for PackageModel {
+    fn module(&self) -> Option<&RawModel> {
+        None
+    }
+
+    fn call(&self, _: Option<&RawForm>, inputs: &[Input], receiver: Receiver<'_>) -> Result<(), String> {
+        let events: Vec<RawEvent<'_>> = inputs.iter().map(Input::lend).collect();
+        let mut taken = Ok(());
+        self.forward(METHOD, &events, RawDoor::TORCH, &mut |event| {
+            let step = Step { kind: event.kind, name: event.name.as_str(), tensor: event.tensor.torch };
+            if taken.is_ok() {
+                taken = receiver(step);
+            }
+        })?;
+        taken
+    }
+
+    fn repeat(&self, form: Option<&RawForm>, inputs: &[Input], times: usize) -> Result<(), String> {
+        (0..times).try_for_each(|_| self.call(form, inputs, &mut |_| Ok(())))
+    }
+
+    fn repeat_kept(&self, inputs: &[Input], times: usize) -> Result<(), String> {
+        Subject::repeat(self, None, inputs, times)
     }
 }
 

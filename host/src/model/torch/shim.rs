@@ -11,7 +11,9 @@ use std::path::Path;
 use std::ptr::null_mut;
 
 use handler_sdk::Device;
+use handler_sdk::abi::raw::RawEvent;
 use handler_sdk::abi::raw::RawEventKind;
+use handler_sdk::abi::raw::RawTensor;
 use tch::Tensor;
 
 use crate::model::Parameter;
@@ -166,6 +168,14 @@ impl Step<'_> {
 // === impl Input ===
 
 impl Input {
+    /// As a call of the model takes it.
+    pub(super) fn lend(&self) -> RawEvent<'_> {
+        match &self.tensor {
+            Some(tensor) => RawEvent::tensor(&self.name, RawTensor::torch(tensor.as_ptr().cast())),
+            None => RawEvent::mark(self.kind, &self.name),
+        }
+    }
+
     /// The same, of which tensors are shared.
     pub(super) fn share(&self) -> Self {
         let tensor = self.tensor.as_ref().map(Tensor::shallow_clone);

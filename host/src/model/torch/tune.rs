@@ -1,4 +1,4 @@
-//! A TorchScript model on trial: its forms, compared and timed on a sample of its input.
+//! A model on trial: its forms, where it is TorchScript, and its batches, compared and timed on a sample of its input.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -16,6 +16,7 @@ use super::forms::RawForm;
 use super::forms::trim_memory;
 use super::shim::Input;
 use super::shim::RawModel;
+use super::shim::Receiver;
 use crate::model::tuning::Form;
 use crate::model::tuning::Optimization;
 use crate::model::tuning::Stage;
@@ -46,8 +47,23 @@ struct Sample {
 /// One value as a walk through it gives it.
 type Output = Vec<(RawEventKind, String, Option<Tensor>)>;
 
+/// What can be tried.
+pub(super) trait Subject {
+    /// The module, where it can be brought into another form.
+    fn module(&self) -> Option<&RawModel>;
+
+    /// Calls the method forward; `None` is the model as it was loaded.
+    fn call(&self, form: Option<&RawForm>, inputs: &[Input], receiver: Receiver<'_>) -> Result<(), String>;
+
+    /// Calls it so many times, and drops what it gives.
+    fn repeat(&self, form: Option<&RawForm>, inputs: &[Input], times: usize) -> Result<(), String>;
+
+    /// The same in the form that is kept.
+    fn repeat_kept(&self, inputs: &[Input], times: usize) -> Result<(), String>;
+}
+
 struct TorchStage<'a> {
-    model: &'a RawModel,
+    model: &'a dyn Subject,
     sample: &'a Sample,
     /// What the model as it was loaded gives for two inputs.
     expected: Option<Output>,
@@ -64,24 +80,25 @@ const ABSOLUTE: f64 = 1e-6;
 
 impl Tuned {
     /// What was found, as it is now.
-    pub(super) fn get(&self, model: &RawModel) -> Option<Arc<Tuning>> {
+    pub(super) fn get(&self, model: &dyn Subject) -> Option<Arc<Tuning>> {
         let tuning = &self.found.get()?.tuning;
-        if tuning.kept == Form::AsLoaded || model.runs_in_form() {
+        let runs_in_form = model.module().is_some_and(RawModel::runs_in_form);
+        if tuning.kept == Form::AsLoaded || runs_in_form {
             return Some(Arc::clone(tuning));
         }
         Some(Arc::new(tuning.given_up()))
     }
 
     /// Finds the form to run in, unless that was done.
-    pub(super) fn find(&self, model: &RawModel, wish: Optimization, inputs: &[Input]) -> Arc<Tuning> {
+    pub(super) fn find(&self, model: &dyn Subject, wish: Optimization, inputs: &[Input]) -> Arc<Tuning> {
         let _searching = self.searching.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.found.get_or_init(|| {
             let sample = Sample::new(inputs);
             let mut stage = TorchStage { model, sample: &sample, expected: None, forms: Vec::new(), rows: Vec::new() };
             let tuning = Tuning::find(wish, &mut stage);
             let kept = stage.forms.into_iter().find(|(form, _)| *form == tuning.kept);
-            if let Some((_, form)) = kept {
-                model.keep(form);
+            if let (Some((_, form)), Some(module)) = (kept, model.module()) {
+                module.keep(form);
             }
             drop(stage.expected);
             drop(stage.rows);
@@ -93,7 +110,7 @@ impl Tuned {
     }
 
     /// Calls the model with a batch of each size on this thread, twice.
-    pub(super) fn warm_up(&self, model: &RawModel, sizes: &[usize]) -> Result<(), String> {
+    pub(super) fn warm_up(&self, model: &dyn Subject, sizes: &[usize]) -> Result<(), String> {
         let Some(found) = self.found.get() else { return Ok(()) };
         for &size in sizes {
             let inputs = found.sample.lock().unwrap_or_else(PoisonError::into_inner).batch(size)?;
@@ -154,6 +171,26 @@ fn vary(tensor: &Tensor, number: usize) -> Result<Tensor, TchError> {
     tensor.f_add(&waves.f_to_kind(tensor.kind())?)
 }
 
+// === impl RawModel ===
+
+impl Subject for RawModel {
+    fn module(&self) -> Option<&RawModel> {
+        Some(self)
+    }
+
+    fn call(&self, form: Option<&RawForm>, inputs: &[Input], receiver: Receiver<'_>) -> Result<(), String> {
+        self.forward_in(form, inputs, receiver)
+    }
+
+    fn repeat(&self, form: Option<&RawForm>, inputs: &[Input], times: usize) -> Result<(), String> {
+        self.repeat_in(form, inputs, times)
+    }
+
+    fn repeat_kept(&self, inputs: &[Input], times: usize) -> Result<(), String> {
+        self.repeat_as_kept(inputs, times)
+    }
+}
+
 // === impl TorchStage ===
 
 impl TorchStage<'_> {
@@ -167,7 +204,7 @@ impl TorchStage<'_> {
 
     fn output(&self, form: Form, inputs: &[Input]) -> Result<Output, String> {
         let mut output = Output::new();
-        self.model.forward_in(self.form(form)?, inputs, &mut |step| {
+        self.model.call(self.form(form)?, inputs, &mut |step| {
             let tensor = (!step.tensor.is_null()).then(|| step.share()).transpose()?;
             output.push((step.kind, step.name.to_owned(), tensor));
             Ok(())
@@ -184,7 +221,7 @@ impl TorchStage<'_> {
 
 impl Stage for TorchStage<'_> {
     fn prepare(&mut self, form: Form) -> Result<(), String> {
-        let raw = self.model.make_form(form)?;
+        let raw = self.model.module().ok_or("its code is compiled")?.make_form(form)?;
         self.forms.push((form, raw));
         Ok(())
     }
@@ -198,6 +235,10 @@ impl Stage for TorchStage<'_> {
             Some(expected) => compare(expected, &output),
             None => Ok(None),
         }
+    }
+
+    fn has_forms(&self) -> bool {
+        self.model.module().is_some()
     }
 
     fn has_batch_dimension(&self) -> bool {

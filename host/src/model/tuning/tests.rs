@@ -29,6 +29,10 @@ impl Stage for Fake {
         Ok((self.differs == Some(form)).then(|| "by 1".to_owned()))
     }
 
+    fn has_forms(&self) -> bool {
+        true
+    }
+
     fn has_batch_dimension(&self) -> bool {
         self.has_batch_dimension
     }
