@@ -6,6 +6,8 @@ mod arrivals;
 mod audience;
 mod autoscale;
 mod batcher;
+#[doc(hidden)]
+pub mod benchmarks;
 mod crew;
 mod endpoint;
 mod error;
