@@ -40,6 +40,7 @@ mod packages;
 mod profile;
 mod serve;
 mod shutdown;
+mod steps;
 mod swap;
 mod third_party;
 mod tokens;

@@ -1,5 +1,6 @@
 //! What surrounds a call: the model's name and folder, its configuration, the host's services.
 
+use std::any::TypeId;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,6 +34,8 @@ pub struct Context {
     info: ContextInfo,
     device: Device,
     call: Cell<Option<RawCall>>,
+    /// Whose `handle` turned out to be the three steps.
+    steps_of: Cell<Option<TypeId>>,
 }
 
 /// How serious a line for the log is.
@@ -96,7 +99,7 @@ impl Context {
     pub(crate) fn new(info: ContextInfo) -> Result<Self> {
         // A device that this SDK is too old to know mustn't keep the handler from serving.
         let device = info.device.parse().unwrap_or(Device::Other);
-        Ok(Self { info, device, call: Cell::new(None) })
+        Ok(Self { info, device, call: Cell::default(), steps_of: Cell::default() })
     }
 
     /// Lends the host's services to the context for one call.
@@ -110,6 +113,16 @@ impl Context {
         self.call.set(Some(call));
         let _reset = Reset(&self.call);
         work(self)
+    }
+
+    /// `H` has the `handle` of the trait, which is running; Rust has no other way to tell that a default wasn't replaced.
+    pub(crate) fn mark_steps<H: 'static>(&self) {
+        self.steps_of.set(Some(TypeId::of::<H>()));
+    }
+
+    /// Whether it was marked; a handler that only calls another's `handle` isn't.
+    pub(crate) fn has_steps_of<H: 'static>(&self) -> bool {
+        self.steps_of.get() == Some(TypeId::of::<H>())
     }
 
     pub(crate) fn call(&self) -> Result<RawCall> {

@@ -1,18 +1,15 @@
 //! The trait that authors write.
 
-use std::time::Instant;
-
 use serde_json::Value as Json;
 
 use crate::Batch;
 use crate::Context;
 use crate::Error;
-use crate::MetricKind;
 use crate::Request;
 use crate::Response;
 use crate::Result;
 use crate::Value;
-use crate::abi::STAGE_METRICS;
+use crate::steps;
 
 /// Answers requests: TorchServe's `BaseHandler`, with the same steps.
 ///
@@ -20,8 +17,19 @@ use crate::abi::STAGE_METRICS;
 /// Each request passes these two on its own, so that one that fails never harms its batch; [`inference`](Self::inference) sees the batch.
 /// A handler without a model writes [`handle`](Self::handle) alone.
 ///
-/// Every worker has an object of its own, made, called and dropped on that worker's thread: nothing here needs to be `Send` or `Sync`, and a `RefCell` is enough for state.
+/// Every object is made, called and dropped on one thread: nothing here needs to be `Send` or `Sync`, and a `RefCell` is enough for state.
 /// A panic is caught, answered as an error of the requests it concerns, and the object is replaced by a fresh one, without the state of the first.
+///
+/// # Which object runs which step
+///
+/// Every worker has an object, which answers batches by [`handle`](Self::handle).
+/// Where that turns out to be the trait's own, which the first batch shows, a server may run the three steps apart, to have the model busy all the time: a request is prepared as soon as it is there, on a thread with an object of its own, by one call of `preprocess`; a worker's object runs `inference` for the batch; and `postprocess` runs on either thread while the next batch is in the model.
+/// So what one step leaves in `self` another step may not find there, and a request that was prepared may never reach `inference`: its client has gone, or the handler was swapped.
+/// Then it is prepared anew by the new code; what an old one has prepared never reaches it.
+///
+/// Each object is still initialised and tested, and does one thing at a time; caches and counters are one per object.
+/// A handler with a [`STATE_VERSION`](Self::STATE_VERSION) has all three steps of a request run by the same object.
+/// [`Running::handle_in_steps`](crate::testing::Running::handle_in_steps) tests a handler in this way.
 ///
 /// # State that survives a swap
 ///
@@ -98,7 +106,7 @@ pub trait Handler: Default + 'static {
     /// From one request to the model's input, without the batch dimension: a tensor, or a list of them for a model with several inputs.
     ///
     /// By default the input field is read as nested JSON lists of numbers.
-    /// What `postprocess` needs of the request it reads from the request: nothing passes through `self`.
+    /// What `postprocess` needs of the request it reads from the request: nothing passes through `self`, which may be another object then.
     fn preprocess(&self, request: &Request, context: &Context) -> Result<Value> {
         Ok(request.input()?.tensor()?.into())
     }
@@ -120,10 +128,10 @@ pub trait Handler: Default + 'static {
 
     /// The whole call: as many responses as the batch has requests, in the same order.
     ///
-    /// By default the three steps one after the other.
+    /// By default the three steps one after the other; where it is replaced, it is always called for the batch as a whole.
     /// `Err` fails every request of the batch; for one alone, put `Response::from(error)` in its place.
     fn handle(&self, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
-        three_steps(self, batch, context)
+        steps::all(self, batch, context)
     }
 
     /// Why the handler answers a request as it does: TorchServe's `get_insights`, asked for at `/explanations/NAME`.
@@ -211,48 +219,4 @@ pub trait Handler: Default + 'static {
     fn import_state(&mut self, version: u32, state: &[u8], context: &Context) -> Result<()> {
         Ok(())
     }
-}
-
-fn three_steps<H: Handler>(handler: &H, batch: &Batch, context: &Context) -> Result<Vec<Response>> {
-    let [preprocess, inference, postprocess] = STAGE_METRICS;
-    let prepared: Vec<Result<Value>> =
-        timed(preprocess, context, || batch.iter().map(|request| handler.preprocess(request, context)).collect());
-    let mut failed = Vec::new();
-    let mut inputs = Vec::new();
-    for input in prepared {
-        match input {
-            Ok(input) => {
-                inputs.push(input);
-                failed.push(None);
-            }
-            Err(error) => failed.push(Some(error)),
-        }
-    }
-    let count = inputs.len();
-    let outputs = match count {
-        0 => Vec::new(),
-        _ => timed(inference, context, || handler.inference(inputs, context))?,
-    };
-    if outputs.len() != count {
-        return Err(Error::new(format!("inference gave {} outputs for {count} inputs", outputs.len())));
-    }
-    let mut outputs = outputs.into_iter();
-    let answer = |(failed, request): (Option<Error>, _)| match failed {
-        Some(error) => error.into(),
-        // The count was compared above, so there is one for each that didn't fail.
-        None => outputs
-            .next()
-            .ok_or_else(|| Error::new("an output is missing"))
-            .and_then(|output| handler.postprocess(output, request, context))
-            .into(),
-    };
-    Ok(timed(postprocess, context, || failed.into_iter().zip(batch).map(answer).collect()))
-}
-
-/// Runs one step for a batch, and tells the host what it took.
-fn timed<T>(name: &str, context: &Context, step: impl FnOnce() -> T) -> T {
-    let began = Instant::now();
-    let made = step();
-    context.metric(MetricKind::Gauge, name, began.elapsed().as_secs_f64() * 1e3, "ms");
-    made
 }

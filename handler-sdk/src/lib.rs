@@ -98,6 +98,7 @@ mod pass_on;
 mod pickle;
 mod request;
 mod response;
+mod steps;
 mod tensor;
 mod value;
 

@@ -74,6 +74,11 @@ impl<'b, 'a> IntoIterator for &'b Batch<'a> {
 // === impl Request ===
 
 impl<'a> Request<'a> {
+    /// The one request of a call.
+    pub(crate) fn alone(raw: &'a RawRequest<'a>) -> Self {
+        Self { raw, index: 0 }
+    }
+
     pub(crate) fn index(&self) -> usize {
         self.index
     }

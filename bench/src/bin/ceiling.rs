@@ -1,8 +1,11 @@
 //! The ceiling of a model: libtorch alone in a loop, with no server, no picture to decode and no answer to write.
+//!
+//! The forms are the host's own (`optimization` in model-config.yaml); the loop of calls is C++, in its shim.
 
 #![allow(clippy::print_stdout, reason = "the figures are what the caller waits for")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Barrier;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -13,30 +16,34 @@ use std::time::Instant;
 use anyhow::Context;
 use anyhow::Result;
 use clap::Parser;
+use handler_sdk::DType;
+use handler_sdk::Device;
+use handler_sdk::abi::raw::RawEvent;
+use handler_sdk::abi::raw::RawTensor;
+use sconce::model;
 use sconce::model::Accelerators;
 use sconce::model::InferenceMode;
+use sconce::model::Model;
+use sconce::model::ModelOptions;
+use sconce::model::Optimization;
 use sconce::model::Runtime;
 use serde_json::Value;
 use serde_json::json;
-use tch::CModule;
-use tch::Device;
-use tch::Kind;
-use tch::Tensor;
 
 /// Calls a model from one thread and from several, and prints how many inputs a second it takes, as JSON.
 ///
-/// Every thread calls the same module, in inference mode, with one thread inside libtorch: as a server's workers do.
+/// Every thread calls the same model, in inference mode, with one thread inside libtorch: as a server's workers do.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The model: TorchScript.
+    /// The model: TorchScript, or an AOTInductor package.
     model: PathBuf,
 
-    /// The shape of one input, without the batch.
+    /// The shape of one input of 32-bit floats, without the batch.
     #[arg(long, value_delimiter = ',', default_value = "1,28,28")]
     shape: Vec<i64>,
 
-    /// The forms in which the model is called.
-    #[arg(long, value_delimiter = ',', default_value = "asLoaded")]
+    /// The forms in which the model is called: asLoaded, frozen, optimized, channelsLast; pt2 for a package, which has no others.
+    #[arg(long, value_delimiter = ',', default_value = "asLoaded,frozen,optimized,channelsLast")]
     forms: Vec<String>,
 
     /// How many inputs a call brings.
@@ -55,13 +62,22 @@ struct Arguments {
 /// What is measured at a time.
 #[derive(Debug, Clone, Copy)]
 struct Combination {
-    batch: i64,
     threads: usize,
     time: Duration,
 }
 
-/// Calls of each thread before the clock starts: TorchScript settles in its first few.
+/// A batch of inputs.
+#[derive(Debug, Clone)]
+struct Inputs {
+    shape: Vec<i64>,
+    bytes: Vec<u8>,
+}
+
+/// Calls of each thread before the clock starts: libtorch settles in its first few.
 const WARM_UP_CALLS: usize = 4;
+
+/// Calls are made in rows of about so long, so that looking at the clock costs nothing.
+const ROW: Duration = Duration::from_millis(5);
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -69,14 +85,21 @@ fn main() -> Result<()> {
     let time = Duration::from_millis(arguments.milliseconds);
     let mut rows = Vec::new();
     for form in &arguments.forms {
-        let loaded = load(&arguments, form);
+        let loaded = load(&arguments, form).map_err(|error| format!("{error:#}"));
         for &batch in &arguments.batches {
+            let inputs = Inputs::new(batch, &arguments.shape);
             for &threads in &arguments.threads {
-                let combination = Combination { batch, threads, time };
-                let figure = loaded.as_ref().map_err(|error| format!("{error:#}")).and_then(|model| {
-                    measure(model, &arguments.shape, combination).map_err(|error| format!("{error:#}"))
+                let calls = loaded.as_ref().map_err(String::clone).and_then(|model| {
+                    measure(model.as_ref(), &inputs, Combination { threads, time })
+                        .map_err(|error| format!("{error:#}"))
                 });
-                rows.push(row(form, combination, &figure));
+                rows.push(json!({
+                    "form": form,
+                    "batch": batch,
+                    "threads": threads,
+                    "perSecond": calls.as_ref().ok().map(|calls| calls * batch as f64),
+                    "error": calls.as_ref().err(),
+                }));
             }
         }
     }
@@ -84,58 +107,74 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn row(form: &str, combination: Combination, figure: &Result<f64, String>) -> Value {
-    let (per_second, error) = match figure {
-        Ok(per_second) => (json!(per_second), Value::Null),
-        Err(error) => (Value::Null, json!(error)),
+/// Loads the model in a form; an error where it can't be kept in it.
+fn load(arguments: &Arguments, form: &str) -> Result<Arc<dyn Model>> {
+    let wish = match form {
+        "pt2" => None,
+        form => Some(Optimization::parse(form).with_context(|| format!("there is no form {form}"))?),
     };
-    json!({
-        "form": form,
-        "batch": combination.batch,
-        "threads": combination.threads,
-        "perSecond": per_second,
-        "error": error,
-    })
+    let options = ModelOptions { optimization: wish.unwrap_or_default() };
+    let model = model::load(&arguments.model, Device::Cpu, options)?;
+    if wish.is_some() {
+        let sample = Inputs::new(1, &arguments.shape);
+        let tuning = sample.lend(|event| model.tune(&[event])).context("this model has no forms")?;
+        anyhow::ensure!(tuning.kept.as_str() == form, "{}", tuning.reason);
+    }
+    Ok(model)
 }
 
-fn load(arguments: &Arguments, form: &str) -> Result<CModule> {
-    anyhow::ensure!(form == "asLoaded", "no form {form}: there is asLoaded");
-    CModule::load_on_device(&arguments.model, Device::Cpu)
-        .with_context(|| format!("{} can't be loaded", arguments.model.display()))
-}
-
-/// Inputs a second, of all threads together.
-fn measure(model: &CModule, shape: &[i64], combination: Combination) -> Result<f64> {
+/// Calls a second, of all threads together.
+fn measure(model: &dyn Model, inputs: &Inputs, combination: Combination) -> Result<f64> {
     let started = Barrier::new(combination.threads + 1);
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        let callers: Vec<_> = (0..combination.threads)
-            .map(|_| scope.spawn(|| call_until(model, shape, combination.batch, &started, &ended)))
-            .collect();
+        let callers: Vec<_> =
+            (0..combination.threads).map(|_| scope.spawn(|| call_until(model, inputs, &started, &ended))).collect();
         started.wait();
-        let begin = Instant::now();
         thread::sleep(combination.time);
         ended.store(true, Ordering::Relaxed);
-        let mut calls = 0;
+        let mut per_second = 0.0;
         for caller in callers {
-            calls += caller.join().map_err(|_| anyhow::anyhow!("a thread that called the model panicked"))??;
+            per_second += caller.join().map_err(|_| anyhow::anyhow!("a thread that called the model panicked"))??;
         }
-        Ok((calls * combination.batch as u64) as f64 / begin.elapsed().as_secs_f64())
+        Ok(per_second)
     })
 }
 
-fn call_until(model: &CModule, shape: &[i64], batch: i64, started: &Barrier, ended: &AtomicBool) -> Result<u64> {
+/// Calls a second of this thread.
+fn call_until(model: &dyn Model, inputs: &Inputs, started: &Barrier, ended: &AtomicBool) -> Result<f64> {
     let _mode = InferenceMode::enter();
-    let whole: Vec<i64> = std::iter::once(batch).chain(shape.iter().copied()).collect();
-    let input = Tensor::rand(whole, (Kind::Float, Device::Cpu));
-    let warmed: Result<(), _> = (0..WARM_UP_CALLS).try_for_each(|_| model.forward_ts(&[&input]).map(drop));
+    let call = |times: usize| {
+        let begin = Instant::now();
+        let called = inputs.lend(|event| model.repeat(&[event], times));
+        called.map(|()| begin.elapsed()).map_err(|error| anyhow::anyhow!("the model can't be called: {error}"))
+    };
+    let warmed = call(WARM_UP_CALLS).and_then(|_| call(1));
     // After a failure too: the others wait for this one.
     started.wait();
-    warmed.context("the model can't be called")?;
-    let mut calls = 0;
+    let once = warmed?;
+    let row = (ROW.as_secs_f64() / once.as_secs_f64().max(1e-9)).clamp(1.0, 1e4) as usize;
+    let (mut calls, mut taken) = (0, Duration::ZERO);
     while !ended.load(Ordering::Relaxed) {
-        let _scores = model.forward_ts(&[&input]).context("the model can't be called")?;
-        calls += 1;
+        taken += call(row)?;
+        calls += row;
     }
-    Ok(calls)
+    anyhow::ensure!(calls > 0, "the time was too short for a single call");
+    Ok(calls as f64 / taken.as_secs_f64())
+}
+
+// === impl Inputs ===
+
+impl Inputs {
+    /// Between 0 and 1, none like its neighbours.
+    fn new(batch: i64, shape: &[i64]) -> Self {
+        let shape: Vec<i64> = std::iter::once(batch).chain(shape.iter().copied()).collect();
+        let count = shape.iter().product::<i64>();
+        let bytes = (0..count).flat_map(|place| ((place % 97) as f32 / 97.0).to_ne_bytes()).collect();
+        Self { shape, bytes }
+    }
+
+    fn lend<T>(&self, work: impl FnOnce(RawEvent<'_>) -> T) -> T {
+        work(RawEvent::tensor("", RawTensor::plain(DType::F32.code(), &self.shape, &self.bytes)))
+    }
 }

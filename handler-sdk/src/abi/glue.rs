@@ -18,6 +18,8 @@ use super::raw::RawHandler;
 use super::raw::RawHandlerRef;
 use super::raw::RawInstance;
 use super::raw::RawPair;
+use super::raw::RawPrepared;
+use super::raw::RawRequest;
 use super::raw::RawResponse;
 use super::raw::RawStateVersion;
 use super::raw::RawStatus;
@@ -28,9 +30,12 @@ use crate::Batch;
 use crate::Context;
 use crate::Error;
 use crate::Handler;
+use crate::Request;
 use crate::Response;
 use crate::Result;
 use crate::context::ContextInfo;
+use crate::steps;
+use crate::steps::Underway;
 
 /// The function table of one handler type.
 #[derive(Debug)]
@@ -59,6 +64,11 @@ impl<H: Handler> Glue<H> {
             state_version: RawStateVersion::new(H::STATE_VERSION),
             export_state: Self::export_state,
             import_state: Self::import_state,
+            has_steps: Self::has_steps,
+            prepare: Self::prepare,
+            infer: Self::infer,
+            finish: Self::finish,
+            discard,
         });
     }
 
@@ -129,6 +139,51 @@ impl<H: Handler> Glue<H> {
         })
     }
 
+    extern "C" fn has_steps(instance: RawInstance) -> RawStatus {
+        match &Self::object(instance).context {
+            Some(context) if context.has_steps_of::<H>() => RawStatus::OK,
+            _ => RawStatus::FAILED,
+        }
+    }
+
+    extern "C" fn prepare(
+        instance: RawInstance,
+        call: RawCall,
+        request: &RawRequest<'_>,
+        out: &mut RawPrepared,
+    ) -> RawStatus {
+        guard(call, || {
+            let (handler, context) = Self::initialized(instance)?;
+            let request = Request::alone(request);
+            let underway = context.with_call(call, |context| steps::prepare(handler, &request, context));
+            out.0 = Box::into_raw(Box::new(underway)).cast::<c_void>();
+            Ok(())
+        })
+    }
+
+    extern "C" fn infer(instance: RawInstance, call: RawCall, prepared: RSlice<'_, RawPrepared>) -> RawStatus {
+        guard(call, || {
+            let (handler, context) = Self::initialized(instance)?;
+            context.with_call(call, |context| steps::infer(handler, prepared.iter().map(underway), context))
+        })
+    }
+
+    extern "C" fn finish(
+        instance: RawInstance,
+        call: RawCall,
+        batch: &RawBatch<'_>,
+        prepared: RSlice<'_, RawPrepared>,
+    ) -> RawStatus {
+        guard(call, || {
+            let (handler, context) = Self::initialized(instance)?;
+            let requests = Batch::from_raw(batch);
+            let batch = requests.iter().zip(prepared.iter().map(underway));
+            let respond = |request: &Request<'_>, response| answer(call, request.index(), &response);
+            context.with_call(call, |context| steps::finish(handler, batch, context, respond));
+            Ok(())
+        })
+    }
+
     extern "C" fn destroy(instance: RawInstance, call: RawCall) -> RawStatus {
         guard(call, || {
             // SAFETY: the pointer comes from `create`, and the host calls `destroy` once, as the last call.
@@ -147,6 +202,19 @@ impl<H: Handler> Glue<H> {
         let context = object.context.as_ref().ok_or_else(|| Error::new("the handler was never initialised"))?;
         Ok((&mut object.handler, context))
     }
+}
+
+fn underway<'a>(prepared: &RawPrepared) -> &'a mut Underway {
+    // SAFETY: the pointer comes from `prepare`; the host gives it to one call at a time, and to none after `discard`.
+    unsafe { &mut *prepared.0.cast::<Underway>() }
+}
+
+extern "C" fn discard(prepared: RawPrepared) {
+    // Whatever unwinds must not leave the plugin; there is nobody to tell.
+    let _ = catch_unwind(|| {
+        // SAFETY: the pointer comes from `prepare`, and the host gives it to `discard` once, as the last call.
+        drop(unsafe { Box::from_raw(prepared.0.cast::<Underway>()) });
+    });
 }
 
 /// Runs the author's code; an error or a panic is reported to the host and becomes a status.

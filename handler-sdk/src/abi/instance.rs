@@ -101,16 +101,16 @@ pub type Outcome = Option<Result<Answer, Error>>;
 
 /// One handler object. It is made, called and dropped on one thread.
 pub struct Instance {
-    handler: RawHandlerRef,
-    raw: RawInstance,
+    pub(super) handler: RawHandlerRef,
+    pub(super) raw: RawInstance,
 }
 
 /// The host's state during one call, behind a [`RawCallState`].
-struct CallState<'a> {
+pub(super) struct CallState<'a> {
     services: &'a dyn HostServices,
     /// `None` in a call that is for no request.
     clients: Option<&'a dyn Clients>,
-    outcomes: RefCell<Vec<Outcome>>,
+    pub(super) outcomes: RefCell<Vec<Outcome>>,
     /// What `export_state` gives.
     exported: RefCell<Vec<u8>>,
     failure: RefCell<Option<Error>>,
@@ -123,7 +123,7 @@ impl Instance {
     ///
     /// # Safety
     ///
-    /// The library that `export` comes from must stay mapped until the instance is dropped.
+    /// The library that `export` comes from must stay mapped until the instance, and all that it prepares, is dropped.
     pub unsafe fn create(export: &RawExport, services: &dyn HostServices) -> Result<Self, CallError> {
         let handler = export.handler;
         let mut raw = RawInstance(std::ptr::null_mut());
@@ -152,7 +152,7 @@ impl Instance {
         services: &dyn HostServices,
         clients: &dyn Clients,
     ) -> (Vec<Outcome>, Result<(), CallError>) {
-        let state = CallState { clients: Some(clients), ..CallState::new(services, batch.requests.len()) };
+        let state = CallState::of_clients(services, batch.requests.len(), clients);
         let result = state.run(|call| self.handler.handle()(self.raw, call, batch));
         (state.outcomes.into_inner(), result)
     }
@@ -233,7 +233,11 @@ impl<'a> CallState<'a> {
         });
     }
 
-    fn new(services: &'a dyn HostServices, requests: usize) -> Self {
+    pub(super) fn of_clients(services: &'a dyn HostServices, requests: usize, clients: &'a dyn Clients) -> Self {
+        Self { clients: Some(clients), ..Self::new(services, requests) }
+    }
+
+    pub(super) fn new(services: &'a dyn HostServices, requests: usize) -> Self {
         Self {
             services,
             clients: None,
@@ -243,7 +247,7 @@ impl<'a> CallState<'a> {
         }
     }
 
-    fn run(&self, call: impl FnOnce(RawCall) -> RawStatus) -> Result<(), CallError> {
+    pub(super) fn run(&self, call: impl FnOnce(RawCall) -> RawStatus) -> Result<(), CallError> {
         let status = call(RawCall {
             host: RawHostRef(CallState::HOST.as_prefix()),
             state: RawCallState(std::ptr::from_ref(self).cast::<c_void>()),

@@ -8,14 +8,17 @@
 //! * [`glue`]: the plugin's side: turns raw calls into calls of [`Handler`](crate::Handler) and stops panics.
 //! * `values`: tensors, and structures of them, on their way across.
 //! * [`instance`]: the host's side: owns one handler object and copies out what it answers.
+//! * [`prepared`]: the host's side of the single steps, for requests that are prepared while others run.
 //!
 //! The rules that keep it sound: whatever is passed is borrowed for that call; each side copies what it keeps; memory is freed by the side that took it.
+//! One thing outlives its call: what a plugin has prepared of a request, which only it looks into and only it frees. Its library isn't closed while one is left, and that is the host's to see to.
 
 #![allow(unsafe_code)]
 
 pub mod glue;
 pub mod instance;
 pub mod note;
+pub mod prepared;
 pub mod raw;
 pub(crate) mod values;
 

@@ -43,6 +43,11 @@ pub struct RawEventKind(pub u8);
 #[derive(Debug, Clone, Copy, StableAbi)]
 pub struct RawInstance(pub *mut c_void);
 
+/// What the steps so far have made of one request; only the plugin looks inside.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct RawPrepared(pub *mut c_void);
+
 /// The host's state during one call; only the host looks inside.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, StableAbi)]
@@ -216,6 +221,18 @@ pub struct RawHandler {
     pub export_state: extern "C" fn(RawInstance, RawCall, RawByteSink) -> RawStatus,
     /// The version is that of the handler which exported the state.
     pub import_state: extern "C" fn(RawInstance, RawCall, version: u32, state: RSlice<'_, u8>) -> RawStatus,
+    /// `OK` once this object's `handle` has turned out to be nothing but the three steps, so that objects of its kind may be asked for each of them.
+    pub has_steps: extern "C" fn(RawInstance) -> RawStatus,
+    /// The first step, for one request; what came of it is the host's, to be given to `discard` once.
+    ///
+    /// An error of the request is no failure of the call: it stays with what was prepared, until `finish` tells it.
+    pub prepare: extern "C" fn(RawInstance, RawCall, &RawRequest<'_>, &mut RawPrepared) -> RawStatus,
+    /// The second step, for a batch; what was prepared then holds the outputs, or after a failure nothing.
+    pub infer: extern "C" fn(RawInstance, RawCall, RSlice<'_, RawPrepared>) -> RawStatus,
+    /// The third step, for as many requests as are given with what was made of them; each is answered as by `handle`.
+    pub finish: extern "C" fn(RawInstance, RawCall, &RawBatch<'_>, RSlice<'_, RawPrepared>) -> RawStatus,
+    /// Needs no object: one that has panicked, or is gone, may have prepared it.
+    pub discard: extern "C" fn(RawPrepared),
 }
 
 /// One handler under the name by which archives ask for it.

@@ -40,6 +40,8 @@ use crate::Result;
 use crate::context::ContextInfo;
 use crate::export::private::export;
 
+mod steps;
+
 /// The tables as plugins have them that were built before state was handed over, and hosts that know no streams.
 mod old {
     #![allow(dead_code, unreachable_pub)] // The derive reads fields in its own way and writes `pub` items of its own.

@@ -154,7 +154,8 @@ impl Tensor {
             return Ok(stacked);
         }
         let dtype = first.dtype()?;
-        let mut bytes = Vec::new();
+        // Once for all, so that nothing is copied again while it grows.
+        let mut bytes = Vec::with_capacity(tensors.len() * element_count(&shape)? * dtype.size());
         for tensor in tensors {
             let plain = tensor.to_plain()?;
             if plain.dtype != dtype {

@@ -33,6 +33,7 @@
 
 mod request;
 mod services;
+mod steps;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -51,7 +52,9 @@ use crate::Value;
 use crate::abi::instance::CallError;
 use crate::abi::instance::Clients;
 use crate::abi::instance::Instance;
+use crate::abi::instance::Outcome;
 use crate::abi::raw::RawBatch;
+use crate::abi::raw::RawExport;
 use crate::abi::raw::RawVerb;
 use crate::context::ContextInfo;
 use crate::export::private::export;
@@ -86,6 +89,10 @@ pub struct Host {
 #[derive(Debug)]
 pub struct Running {
     instance: Instance,
+    /// Prepares requests, and finishes them; made when it is first needed.
+    second: Option<Instance>,
+    export: RawExport,
+    info: ContextInfo,
     services: Services,
     audience: Audience,
 }
@@ -242,14 +249,13 @@ impl Host {
     /// Makes a handler, initialises it, runs its self-test and hands it the [`state`](Self::state)s; fails with the error of the first step that failed.
     pub fn start<H: Handler>(self) -> Result<Running> {
         let names = (std::any::type_name::<H>(), std::any::type_name::<H>());
-        // SAFETY: the handler's code is part of this program, which stays mapped.
-        let mut instance = unsafe { Instance::create(&export::<H>(names), &self.services) }.map_err(reason)?;
-        instance.initialize(&self.info, &self.services).map_err(reason)?;
-        instance.self_test(&self.services).map_err(reason)?;
+        let export = export::<H>(names);
+        let mut instance = make(&export, &self.info, &self.services)?;
         for (version, state) in &self.states {
             instance.import_state(*version, state, &self.services).map_err(reason)?;
         }
-        Ok(Running { instance, services: self.services, audience: Audience::default() })
+        let Self { info, services, .. } = self;
+        Ok(Running { instance, second: None, export, info, services, audience: Audience::default() })
     }
 }
 
@@ -308,8 +314,7 @@ impl Running {
         let raw: Vec<_> = views.iter().map(request::View::raw).collect();
         let batch = RawBatch { verb, requests: RSlice::from_slice(&raw) };
         let (outcomes, result) = self.instance.handle(&batch, &self.services, &self.audience);
-        let whole = result.map_err(reason).err().unwrap_or_else(|| Error::new("the handler gave no answer"));
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(whole.clone()))).collect()
+        answers(outcomes, result)
     }
 
     /// What the handler would hand over at a swap, for [`Host::state`]: its `STATE_VERSION` and its state.
@@ -334,6 +339,21 @@ impl Running {
     pub fn labelled_metrics(&self) -> Vec<Metric> {
         self.services.metrics.borrow().clone()
     }
+}
+
+/// An object that is initialised and has passed its self-test.
+fn make(export: &RawExport, info: &ContextInfo, services: &Services) -> Result<Instance> {
+    // SAFETY: the handler's code is part of this program, which stays mapped.
+    let mut instance = unsafe { Instance::create(export, services) }.map_err(reason)?;
+    instance.initialize(info, services).map_err(reason)?;
+    instance.self_test(services).map_err(reason)?;
+    Ok(instance)
+}
+
+/// One for each request: its own outcome, or what became of the call.
+fn answers(outcomes: Vec<Outcome>, result: Result<(), CallError>) -> Vec<Result<Answer>> {
+    let whole = result.map_err(reason).err().unwrap_or_else(|| Error::new("the handler gave no answer"));
+    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(whole.clone()))).collect()
 }
 
 fn reason(error: CallError) -> Error {

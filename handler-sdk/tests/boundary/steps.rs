@@ -1,5 +1,6 @@
 //! The three steps, and what fails in them.
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -127,4 +128,87 @@ fn a_failing_postprocess_fails_its_request_alone() {
     let answers = handler.handle(&[Sent::json(&[-1.0]), Sent::json(&[4.0])]);
     assert_eq!(answers[0].as_ref().unwrap_err().log_text(), "a negative answer makes no sense");
     assert_eq!(answers[1].as_ref().unwrap().body, b"8");
+}
+
+#[test]
+fn the_steps_one_by_one_answer_as_the_whole_call_does() {
+    let (host, shapes) = doubling();
+    let mut handler = host.start::<PicksyPostprocess>().unwrap();
+    let requests = [Sent::json(&[-1.0]), Sent::body("["), Sent::json(&[4.0])];
+    let whole = handler.handle(&requests);
+    assert_eq!(handler.handle_in_steps(&requests), whole);
+    assert_eq!(handler.predict_in_steps(Sent::json(&[3.0])).unwrap().body, b"6");
+    assert_eq!(*shapes.borrow(), [[2, 1], [2, 1], [1, 1]]);
+    let error = handler.handle_in_steps(&[Sent::json(&[1.0]), Sent::json(&[1.0, 2.0])])[1].clone().unwrap_err();
+    assert!(error.log_text().contains("shapes [1] and [2]"), "{error}");
+}
+
+#[derive(Default)]
+struct Numbered(Cell<u32>);
+
+impl Handler for Numbered {
+    const STATE_VERSION: Option<u32> = Some(1);
+
+    fn preprocess(&self, _: &Request, _: &Context) -> Result<Value> {
+        self.0.set(self.0.get() + 1);
+        Ok(Value::List(Vec::new()))
+    }
+
+    fn inference(&self, inputs: Vec<Value>, _: &Context) -> Result<Vec<Value>> {
+        Ok(inputs)
+    }
+
+    fn postprocess(&self, _: Value, _: &Request, _: &Context) -> Result<Response> {
+        Ok(Response::text(self.0.get().to_string()))
+    }
+}
+
+#[test]
+fn a_handler_with_a_state_has_it_in_every_step() {
+    let mut handler = Host::new().start::<Numbered>().unwrap();
+    assert_eq!(handler.predict_in_steps(Sent::default()).unwrap().body, b"2", "through handle, then in steps");
+    assert_eq!(handler.predict_in_steps(Sent::default()).unwrap().body, b"3");
+    assert_eq!(handler.predict(Sent::default()).unwrap().body, b"4");
+}
+
+handler!(SendsWhileItAnswers {
+    fn inference(&self, inputs: Vec<Value>, _: &Context) -> Result<Vec<Value>> {
+        Ok(inputs)
+    }
+
+    fn preprocess(&self, request: &Request, context: &Context) -> Result<Value> {
+        assert!(!context.is_cancelled(request));
+        Ok(request.input()?.tensor()?.into())
+    }
+
+    fn postprocess(&self, _: Value, request: &Request, context: &Context) -> Result<Response> {
+        context.send(request, "a piece")?;
+        Ok("the end".into())
+    }
+});
+
+#[test]
+fn pieces_are_sent_from_a_step_of_its_own_too() {
+    let mut handler = Host::new().start::<SendsWhileItAnswers>().unwrap();
+    assert_eq!(handler.predict_in_steps(Sent::body("[1]")).unwrap().body, b"the end");
+    assert_eq!(handler.sent().iter().map(|piece| piece.body.as_slice()).collect::<Vec<_>>(), [b"a piece"]);
+}
+
+handler!(AnswersAtOnce {
+    fn handle(&self, batch: &Batch, _: &Context) -> Result<Vec<Response>> {
+        Ok(batch.iter().map(|_| batch.len().to_string().into()).collect())
+    }
+
+    fn preprocess(&self, _: &Request, _: &Context) -> Result<Value> {
+        panic!("it isn't asked for steps")
+    }
+});
+
+#[test]
+fn a_handle_of_its_own_is_called_for_the_whole_batch() {
+    let mut handler = Host::new().start::<AnswersAtOnce>().unwrap();
+    for count in [2, 3] {
+        let answers = handler.handle_in_steps(&vec![Sent::default(); count]);
+        assert!(answers.iter().all(|answer| answer.as_ref().unwrap().body == count.to_string().as_bytes()));
+    }
 }

@@ -120,7 +120,7 @@ async fn collect(mut body: Limited<Body>, silence: Duration, announced: usize) -
     }
     Ok(match whole.is_empty() {
         false => whole.into(),
-        // A piece of the connection's buffer: while somebody holds it, the next request needs another buffer, which costs more than this copy.
+        // A piece of the connection's buffer: all of that would be held for it, and freed by the worker's thread, which costs more than this copy.
         true if first.len() <= SMALL => Bytes::copy_from_slice(&first),
         true => first,
     })
@@ -237,6 +237,19 @@ mod tests {
         ] {
             assert_eq!(taken(content_type, body).await, Ok(expected), "{content_type}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_one_piece_is_not_copied() {
+        let headers = HeaderMap::new();
+        for (length, copied) in [(SMALL, true), (SMALL + 1, false)] {
+            let sent = Bytes::from(vec![7; length]);
+            let taken = read(&headers, Body::from(sent.clone()), LIMITS).await.unwrap();
+            assert_eq!((taken.as_ptr() != sent.as_ptr(), &taken), (copied, &sent));
+        }
+        let pieces = ["one", "", "two", "three"].map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        assert_eq!(read(&headers, body, LIMITS).await.unwrap(), "onetwothree");
     }
 
     #[test]

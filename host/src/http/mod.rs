@@ -2,6 +2,8 @@
 //!
 //! The layer turns HTTP into requests and names, and answers back into HTTP; it knows no files, plugins or libtorch.
 
+#[doc(hidden)]
+pub mod benchmarks;
 mod body;
 mod connections;
 mod document;

@@ -3,7 +3,6 @@
 //! The trial knows nothing of libtorch: it asks a [`Stage`], and decides.
 
 use std::time::Duration;
-use std::time::Instant;
 
 /// A form that a TorchScript model can run in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +65,9 @@ pub(super) trait Stage {
     /// Why a batch of that size gives something else than its inputs give one by one.
     fn batch_difference(&mut self, form: Form, size: usize) -> Result<Option<String>, String>;
 
+    /// What the trial has cost so far, on the clock by which calls are timed.
+    fn spent(&self) -> Duration;
+
     /// So many calls with batches of that size, one after the other.
     fn time(&mut self, form: Form, size: usize, calls: u32) -> Result<Duration, String>;
 }
@@ -77,7 +79,7 @@ pub const BUCKETS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 const COMPARED: usize = 8;
 
 /// A trial takes no longer than about this; what it didn't get to isn't used.
-const BUDGET: Duration = Duration::from_millis(700);
+const BUDGET: Duration = Duration::from_millis(1000);
 
 /// A form must be that much faster than the model as it was loaded: it takes memory.
 const WORTH_IT: f64 = 0.97;
@@ -126,11 +128,12 @@ impl Optimization {
 impl Tuning {
     /// Finds the form to keep, and the sizes of batches that can be used with it.
     pub(super) fn find(wish: Optimization, stage: &mut dyn Stage) -> Self {
-        let began = Instant::now();
+        let began = stage.spent();
         let mut search = Search { stage, began, trials: Vec::new() };
         let (kept, reason) = search.form(wish);
         let batches = search.batches(kept);
-        Self { kept, reason, trials: search.trials, batches, took: began.elapsed() }
+        let took = search.spent();
+        Self { kept, reason, trials: search.trials, batches, took }
     }
 
     /// The same for a model whose form failed on an input that the model itself can take.
@@ -150,7 +153,7 @@ impl Tuning {
 
 struct Search<'a> {
     stage: &'a mut dyn Stage,
-    began: Instant,
+    began: Duration,
     trials: Vec<Trial>,
 }
 
@@ -181,6 +184,10 @@ impl Search<'_> {
             right.push((Form::AsLoaded, vec![(1, *alone)]));
         }
         for &form in candidates {
+            // What is optimised is frozen first.
+            if form == Form::Frozen && right.iter().any(|(known, _)| *known == Form::Optimized) {
+                continue;
+            }
             outcome =
                 if self.has_time() { self.try_form(form) } else { Err("there was no time left to try it".to_owned()) };
             match outcome {
@@ -243,12 +250,19 @@ impl Search<'_> {
                     break;
                 }
             }
-            match self.time(form, size) {
+            match self.known_time(form, size).map_or_else(|| self.time(form, size), Ok) {
                 Ok(time) => batches.push((size, time)),
                 Err(_) => break,
             }
         }
         batches
+    }
+
+    /// Of a batch that was timed when forms were compared.
+    fn known_time(&self, form: Form, size: usize) -> Option<Duration> {
+        let trial = self.trials.iter().find(|trial| trial.form == form)?;
+        let (_, each) = trial.outcome.as_ref().ok()?.iter().find(|(known, _)| *known == size)?;
+        Some(*each * u32::try_from(size).ok()?)
     }
 
     /// One call, the shortest of some.
@@ -268,7 +282,11 @@ impl Search<'_> {
     }
 
     fn left(&self) -> Duration {
-        BUDGET.saturating_sub(self.began.elapsed())
+        BUDGET.saturating_sub(self.spent())
+    }
+
+    fn spent(&self) -> Duration {
+        self.stage.spent().saturating_sub(self.began)
     }
 
     fn has_time(&self) -> bool {

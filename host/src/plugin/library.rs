@@ -25,10 +25,12 @@ use handler_sdk::abi::raw::RawVerb;
 use libloading::os::unix;
 
 use super::PluginError;
+use super::Prepared;
 use super::Request;
 use super::Residue;
 use super::StagedLibrary;
 use super::mapping;
+use super::prepared::Returned;
 use super::request::View;
 use super::residue::Elders;
 use super::residue::PATIENCE;
@@ -54,6 +56,8 @@ pub struct Library {
     source: PathBuf,
     /// The private copy; a trial opens another's.
     staged: Option<Arc<StagedLibrary>>,
+    // Drop order is significant: freeing what is left runs the library's code.
+    pub(super) returned: Returned,
     code: Code,
 }
 
@@ -70,7 +74,7 @@ struct Code {
 pub struct LibraryInstance {
     // Drop order is significant: dropping the object runs the library's code.
     instance: Instance,
-    _library: Arc<Library>,
+    library: Arc<Library>,
 }
 
 // === impl Library ===
@@ -111,7 +115,7 @@ impl Library {
                 PluginError::Layout { path: source.to_owned(), sdk: handler_sdk::abi::SDK_VERSION, reason }
             }
         })?;
-        Ok(Self { root, source: source.to_owned(), staged: None, code })
+        Ok(Self { root, source: source.to_owned(), staged: None, returned: Returned::default(), code })
     }
 
     /// Unmaps the library if that is wanted and nothing is left in it, and tells what became of it.
@@ -119,6 +123,8 @@ impl Library {
     /// Call it when every thread of its generation was joined, on a thread that ends afterwards and has never called the library.
     /// It may take seconds.
     pub fn close(self, unload: Unload) -> Residue {
+        // What was prepared, and came back when no object was left to free it.
+        self.returned.free();
         let residue = self.code.close(unload);
         if let (Residue::Gone, Some(staged)) = (&residue, &self.staged) {
             staged.set_gone();
@@ -156,11 +162,11 @@ impl Library {
                 CallError::Failed(error) | CallError::Panicked(error) => error.log_text().to_owned(),
             },
         })?;
-        Ok(LibraryInstance { instance, _library: Arc::clone(self) })
+        Ok(LibraryInstance { instance, library: Arc::clone(self) })
     }
 
     fn create(&self, export: &RawExport, services: &dyn HostServices) -> Result<Instance, CallError> {
-        // SAFETY: the instance is put beside an `Arc` of this library, and dropped before it.
+        // SAFETY: the instance is put beside an `Arc` of this library, and dropped before it; so is all that it prepares, or given back to the library, which frees it before its code goes.
         unsafe { Instance::create(export, services) }
     }
 }
@@ -263,7 +269,54 @@ impl LibraryInstance {
         let requests: Vec<_> = views.iter().map(View::raw).collect();
         let verb = batch.first().map_or(RawVerb::PREDICT, |request| request.verb.raw());
         let raw = RawBatch { verb, requests: RSlice::from_slice(&requests) };
+        self.library.returned.free();
         self.instance.handle(&raw, services, clients)
+    }
+
+    /// Whether objects of this handler may be asked for each step alone, which one of them knows after its first batch.
+    pub fn has_steps(&self) -> bool {
+        self.instance.has_steps()
+    }
+
+    /// Runs `preprocess` for one request, which is number 0 to the clients; an error of its own is its outcome in the end.
+    pub fn prepare(
+        &mut self,
+        request: &Request,
+        services: &dyn HostServices,
+        clients: &dyn Clients,
+    ) -> Result<Prepared, CallError> {
+        self.library.returned.free();
+        let prepared = self.instance.prepare(&request.view().raw(), services, clients)?;
+        Ok(Prepared::new(prepared, Arc::clone(&self.library)))
+    }
+
+    /// Runs `inference` for a batch of prepared requests; after an error they are to be prepared anew.
+    pub fn infer(&mut self, batch: &mut [Prepared], services: &dyn HostServices) -> Result<(), CallError> {
+        self.instance.infer(batch.iter_mut().filter_map(Prepared::of_plugin), services)
+    }
+
+    /// Runs `postprocess` for each request, with what came of it, and frees that; the outcomes stand in the order of the requests.
+    pub fn finish(
+        &mut self,
+        batch: &[&Request],
+        mut prepared: Vec<Prepared>,
+        services: &dyn HostServices,
+        clients: &dyn Clients,
+    ) -> (Vec<Outcome>, Result<(), CallError>) {
+        let views: Vec<_> = batch.iter().map(|request| request.view()).collect();
+        let requests: Vec<_> = views.iter().map(View::raw).collect();
+        let raw = RawBatch { verb: RawVerb::PREDICT, requests: RSlice::from_slice(&requests) };
+        let of_plugin = prepared.iter_mut().filter_map(Prepared::of_plugin);
+        let finished = self.instance.finish(&raw, of_plugin, services, clients);
+        drop(prepared);
+        self.library.returned.free();
+        finished
+    }
+}
+
+impl Drop for LibraryInstance {
+    fn drop(&mut self) {
+        self.library.returned.free();
     }
 }
 

@@ -14,12 +14,17 @@ use super::Scale;
 use super::WorkerState;
 use super::autoscale::Autoscaler;
 use super::worker::NotMade;
+use super::worker::Role;
 use super::worker::Worker;
 
 /// The workers, and what went wrong with those before them.
 #[derive(Debug)]
 pub(super) struct Crew {
     pub(super) workers: Vec<Worker>,
+    /// Those who prepare requests for the workers.
+    pub(super) preparers: Vec<Worker>,
+    /// How many of them were started so far.
+    pub(super) preparers_started: usize,
     pub(super) scale: Scale,
     /// How many there should be now.
     wanted: usize,
@@ -37,7 +42,7 @@ pub(super) struct Crew {
 type Ready = mpsc::Sender<Result<(), NotMade>>;
 
 /// A handler that hangs again and again would fill the process with threads.
-const MOST_STUCK: usize = 16;
+pub(super) const MOST_STUCK: usize = 16;
 
 /// Before the second attempt to start a worker; each further one waits twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -108,6 +113,7 @@ impl Generation {
         }
         self.give_up_late(&crew, now);
         let crew = &mut *crew;
+        self.look_after_preparers(crew);
         crew.wanted = crew.autoscaler.decide(now, self.autoscale(), crew.scale, crew.wanted, self.queue_status());
         self.share_cores(crew);
         let at_work = crew.at_work();
@@ -154,7 +160,8 @@ impl Generation {
         let workers = {
             let mut crew = self.lock();
             crew.is_dismissed = true;
-            std::mem::take(&mut crew.workers)
+            let preparers = std::mem::take(&mut crew.preparers);
+            std::mem::take(&mut crew.workers).into_iter().chain(preparers).collect()
         };
         self.tell_left_behind(Worker::join_all(workers, limit));
     }
@@ -177,7 +184,7 @@ impl Generation {
 
     fn give_up_late(&self, crew: &Crew, now: Instant) {
         let (plan, limit) = (self.plan(), self.settings().startup_timeout);
-        for worker in &crew.workers {
+        for worker in crew.workers.iter().chain(&crew.preparers) {
             if worker.give_up_if_late(now, plan.response_timeout) {
                 tracing::error!(
                     model = %plan.model, version = %plan.version, generation = %plan.generation, worker = worker.number(),
@@ -211,14 +218,17 @@ impl Generation {
     }
 
     fn add_worker(&self, crew: &mut Crew, number: usize, ready: Ready) -> Result<(), LoadError> {
+        crew.workers.push(self.start_thread((Role::Worker, number), ready)?);
+        Ok(())
+    }
+
+    pub(super) fn start_thread(&self, role: (Role, usize), ready: Ready) -> Result<Worker, LoadError> {
         let library = self.library.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(library) = library else {
             return Err(LoadError::Retired);
         };
         let (plan, queue, gate) = (Arc::clone(&self.plan), Arc::clone(&self.queue), Arc::clone(&self.gate));
-        let worker = Worker::start(number, plan, library, queue, gate, ready).map_err(LoadError::Thread)?;
-        crew.workers.push(worker);
-        Ok(())
+        Worker::start(role, plan, library, queue, gate, ready).map_err(LoadError::Thread)
     }
 }
 
@@ -228,6 +238,8 @@ impl Crew {
     pub(super) fn new(scale: Scale) -> Self {
         Self {
             workers: Vec::new(),
+            preparers: Vec::new(),
+            preparers_started: 0,
             scale,
             wanted: scale.min,
             autoscaler: Autoscaler::default(),

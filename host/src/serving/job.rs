@@ -14,6 +14,7 @@ use super::Request;
 use super::ServeError;
 use super::Verb;
 use super::stream::PieceSender;
+use crate::plugin::Prepared;
 
 /// What came of one job.
 pub(super) type Reply = Result<Output, ServeError>;
@@ -43,6 +44,8 @@ pub(super) struct Job {
     pub(super) deadline: Option<Instant>,
     pub(super) urgency: Urgency,
     pub(super) reply: ReplyTo,
+    /// What the serving generation has made of it ahead of its batch.
+    pub(super) prepared: Option<Prepared>,
 }
 
 /// How soon a request wants to be served, as RFC 9218 has it: from 0, before all others, to 7.
@@ -88,6 +91,7 @@ impl Job {
             deadline: limit.and_then(|limit| arrived.checked_add(limit)),
             urgency,
             reply: ReplyTo(Way::Open(sender)),
+            prepared: None,
         };
         (job, receiver)
     }
@@ -98,6 +102,11 @@ impl Job {
             (Task::Handler(one), Task::Handler(other)) => one.verb == other.verb && one.verb != Verb::Describe,
             _ => false,
         }
+    }
+
+    /// Whether it can be asked of a handler in steps.
+    pub(super) fn has_steps(&self) -> bool {
+        matches!(&self.task, Task::Handler(request) if request.verb == Verb::Predict)
     }
 
     /// Whether the client has gone.

@@ -176,6 +176,7 @@ impl Loader {
         let (staged, wanted, by_name) = entry.step(Step::Copy, || self.copy(code))?;
         let file = entry.step(Step::Check, || self.check(&staged))?;
         let handler = file.handler(&wanted)?.to_owned();
+        let keeps_on_device = settings.device != Device::Cpu && file.note.libtorch.is_some();
         entry.write(|record| {
             record.code = Some(CodeRecord {
                 library: staged.source().to_owned(),
@@ -231,6 +232,7 @@ impl Loader {
             batcher: Batcher::new(settings.batch),
             weights,
             threads: AtomicUsize::new(1),
+            keeps_on_device,
             response_timeout: settings.response_timeout,
             max_response_size: self.max_response_size,
             tally: tally.clone(),

@@ -6,6 +6,8 @@ mod arrivals;
 mod audience;
 mod autoscale;
 mod batcher;
+#[doc(hidden)]
+pub mod benchmarks;
 mod crew;
 mod endpoint;
 mod error;
@@ -18,6 +20,7 @@ mod life;
 mod loader;
 mod model_call;
 mod pace;
+mod preparers;
 mod profile;
 mod queue;
 mod record;

@@ -2,11 +2,14 @@
 //!
 //! The queue belongs to the endpoint, not to a generation: when workers are replaced, nothing that waits is touched.
 
+mod chores;
+
 use std::collections::VecDeque;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -16,6 +19,10 @@ use super::batcher::Batcher;
 use super::batcher::Decision;
 use super::batcher::View;
 use super::job::Job;
+pub(super) use chores::Chore;
+pub(super) use chores::Computed;
+use chores::Finishing;
+pub(super) use chores::Preparing;
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -24,6 +31,8 @@ pub(super) struct Queue {
     changed: Condvar,
     /// A gate was turned. Who waits behind one that isn't open waits here: it must not be woken in place of one that would take the job.
     turned: Condvar,
+    /// There is something to prepare or to finish. Those who do that wait here: they must not be woken in place of a worker.
+    chores: Condvar,
 }
 
 #[derive(Debug)]
@@ -31,14 +40,20 @@ struct State {
     /// By urgency, then by arrival.
     jobs: VecDeque<Job>,
     limits: QueueLimits,
+    /// Jobs that were taken out to be prepared, and come back.
+    preparing: usize,
     /// Workers that wait for a job.
     idle: usize,
     /// How many of them were called and aren't up yet: each call is one into the kernel, and a second one for the same worker does nothing.
     called: usize,
     /// A batch takes no longer than calling a worker does.
     is_quick: bool,
+    /// Threads that wait for something to prepare or to finish.
+    idle_preparers: usize,
     /// What is said to every further job.
     refusing: Option<ServeError>,
+    /// Whether that is said to those that come back, too.
+    refuses_all: bool,
 }
 
 /// What became of the workers that sleep when a job was taken in.
@@ -70,12 +85,19 @@ pub(super) enum Summons {
 
 /// Whether the workers of a generation take batches; changed only by the queue that they take from, which wakes them.
 #[derive(Debug, Default)]
-pub(super) struct Gate(AtomicU8);
+pub(super) struct Gate {
+    turn: AtomicU8,
+    /// Whether the generation's handler may be asked for its steps one by one.
+    has_steps: AtomicBool,
+    finishing: Mutex<Finishing>,
+}
 
 /// What a worker does next.
 #[derive(Debug)]
 pub(super) enum Taken {
     Batch(Vec<Job>),
+    /// A job to prepare and to put back, while the batch isn't full.
+    ToPrepare(Job),
     Errand,
     End,
 }
@@ -101,8 +123,18 @@ pub struct QueueStatus {
 
 impl Queue {
     pub(super) fn new(limits: QueueLimits) -> Self {
-        let state = State { jobs: VecDeque::new(), limits, idle: 0, called: 0, is_quick: false, refusing: None };
-        Self { state: Mutex::new(state), changed: Condvar::new(), turned: Condvar::new() }
+        let state = State {
+            jobs: VecDeque::new(),
+            limits,
+            preparing: 0,
+            idle: 0,
+            called: 0,
+            is_quick: false,
+            idle_preparers: 0,
+            refusing: None,
+            refuses_all: false,
+        };
+        Self { state: Mutex::new(state), changed: Condvar::new(), turned: Condvar::new(), chores: Condvar::new() }
     }
 
     /// Takes a job in, or says why not; calls a worker.
@@ -132,22 +164,27 @@ impl Queue {
         if state.is_quick {
             return Ok(Pushed::CallLeft);
         }
-        let calls = state.calls_one();
-        drop(state);
-        if calls {
-            self.changed.notify_one();
-        }
+        self.call_for(state);
         Ok(Pushed::Called)
     }
 
     /// Makes the call that was left, where it is still of use.
     pub(super) fn call(&self) {
-        let calls = {
-            let mut state = self.lock();
-            !state.jobs.is_empty() && state.calls_one()
-        };
+        let state = self.lock();
+        if !state.jobs.is_empty() {
+            self.call_for(state);
+        }
+    }
+
+    /// Calls a worker, and who might prepare the job for it, where they sleep.
+    fn call_for(&self, mut state: MutexGuard<'_, State>) {
+        let (calls, has_idle_preparer) = (state.calls_one(), state.idle_preparers > 0);
+        drop(state);
         if calls {
             self.changed.notify_one();
+        }
+        if has_idle_preparer {
+            self.chores.notify_one();
         }
     }
 
@@ -159,7 +196,7 @@ impl Queue {
         state.is_quick = batcher.is_quick();
         loop {
             let summons = summons();
-            match gate.0.load(Ordering::Acquire) {
+            match gate.turn.load(Ordering::Acquire) {
                 SHUT => return Taken::End,
                 _ if summons == Some(Summons::Leave) => {
                     // What woke it may have been a job.
@@ -178,24 +215,32 @@ impl Queue {
             state.drop_unwanted(now);
             let oldest = state.jobs.front().map(|job| job.arrived);
             let alike = state.alike(batcher.most());
-            let decision = match batcher.decide(View { now, waiting: alike, oldest, idle: state.idle + 1 }) {
+            let ready = state.ready(alike, batcher, gate);
+            let decision = match batcher.decide(View { now, waiting: ready, oldest, idle: state.idle + 1 }) {
                 // Nothing more will come to wait for, or it would have to wait behind one that can't go along.
                 Decision::WaitUntil(_) if closed || alike < state.jobs.len() || state.leads_alone() => {
                     Decision::Take(alike)
                 }
                 decision => decision,
             };
+            if let Decision::WaitUntil(_) = decision
+                && let Some(job) = state.take_to_prepare(0, batcher, gate)
+            {
+                return Taken::ToPrepare(job);
+            }
             state.idle += usize::from(!matches!(decision, Decision::Take(_)));
             state = match decision {
                 Decision::Take(count) => {
-                    let jobs = state.jobs.drain(..count).collect();
-                    if !state.jobs.is_empty() && state.calls_one() {
-                        self.changed.notify_one();
+                    let jobs =
+                        if ready < alike { state.take_ready(count) } else { state.jobs.drain(..count).collect() };
+                    if !state.jobs.is_empty() {
+                        self.call_for(state);
                     }
                     return Taken::Batch(jobs);
                 }
-                Decision::Wait if closed => {
+                Decision::Wait if state.is_over() => {
                     state.idle -= 1;
+                    self.chores.notify_all();
                     return Taken::End;
                 }
                 Decision::Wait => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -231,18 +276,24 @@ impl Queue {
     pub(super) fn hand_over(&self, from: Option<&Gate>, to: &Gate, limits: QueueLimits) {
         let mut state = self.lock();
         if let Some(from) = from {
-            from.0.store(SHUT, Ordering::Release);
+            from.turn.store(SHUT, Ordering::Release);
         }
-        to.0.store(OPEN, Ordering::Release);
+        state.forget_prepared();
+        to.turn.store(OPEN, Ordering::Release);
         state.limits = limits;
         state.refusing = None;
+        state.refuses_all = false;
         self.wake();
     }
 
     fn turn(&self, gate: &Gate, to: u8) {
         // Under the lock: a worker that has looked at the gate and not yet begun to wait must not miss this.
-        let _state = self.lock();
-        gate.0.store(to, Ordering::Release);
+        let mut state = self.lock();
+        let was = gate.turn.swap(to, Ordering::AcqRel);
+        // One that was never open has prepared nothing.
+        if to == SHUT && was != NOT_YET {
+            state.forget_prepared();
+        }
         self.wake();
     }
 
@@ -256,12 +307,14 @@ impl Queue {
     fn wake(&self) {
         self.changed.notify_all();
         self.turned.notify_all();
+        self.chores.notify_all();
     }
 
     /// Refuses further jobs with this error; what waits is still served.
     pub(super) fn close(&self, error: ServeError) {
         self.lock().refusing = Some(error);
         self.changed.notify_all();
+        self.chores.notify_all();
     }
 
     /// Refuses further jobs, and answers what waits with the same error.
@@ -269,15 +322,18 @@ impl Queue {
         let jobs = {
             let mut state = self.lock();
             state.refusing = Some(error.clone());
+            state.refuses_all = true;
+            state.forget_prepared();
             std::mem::take(&mut state.jobs)
         };
         self.changed.notify_all();
+        self.chores.notify_all();
         jobs.into_iter().for_each(|job| job.refuse(error.clone()));
     }
 
     pub(super) fn status(&self) -> QueueStatus {
         let state = self.lock();
-        let waiting = state.jobs.len();
+        let waiting = state.waiting();
         QueueStatus { remaining: state.limits.capacity.saturating_sub(waiting), waiting, idle: state.idle }
     }
 
@@ -290,7 +346,7 @@ impl Queue {
 
 impl State {
     fn is_full(&self) -> bool {
-        let waiting = self.jobs.len();
+        let waiting = self.waiting();
         waiting >= self.limits.capacity || (self.limits.tickets && waiting >= self.idle)
     }
 
@@ -299,6 +355,16 @@ impl State {
         let calls = self.called < self.idle;
         self.called += usize::from(calls);
         calls
+    }
+
+    /// Those that are being prepared wait for their batch, too.
+    fn waiting(&self) -> usize {
+        self.jobs.len() + self.preparing
+    }
+
+    /// Whether nothing will come any more.
+    fn is_over(&self) -> bool {
+        self.refusing.is_some() && self.waiting() == 0
     }
 
     /// How many jobs at the head can go into one batch, at most `size`.

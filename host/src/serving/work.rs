@@ -1,5 +1,8 @@
 //! What a worker's thread does: it makes its handler object, passes batches to it, and answers what waits for them.
 
+mod errands;
+mod steps;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -17,8 +20,6 @@ use super::Request;
 use super::ServeError;
 use super::WorkerState;
 use super::audience::Audience;
-use super::hand_over::Errand;
-use super::hand_over::HandlerState;
 use super::job::Job;
 use super::job::Output;
 use super::job::Reply;
@@ -61,7 +62,7 @@ impl Work {
     }
 
     /// Until its gate is shut, or its queue closed and empty.
-    pub(super) fn run(&mut self, queue: &Queue, gate: &Gate, ready: &mpsc::Sender<Result<(), NotMade>>) {
+    pub(super) fn run(&mut self, queue: &Arc<Queue>, gate: &Gate, ready: &mpsc::Sender<Result<(), NotMade>>) {
         let began = Instant::now();
         self.set_threads();
         let made = self.enter().and_then(|()| self.make_instance()).inspect(|()| self.warm_up());
@@ -76,7 +77,12 @@ impl Work {
             loop {
                 match queue.take(&self.plan.batcher, gate, || self.shared.summons()) {
                     Taken::Batch(jobs) => {
-                        if !self.serve(jobs) {
+                        if !self.serve(jobs, queue, gate) {
+                            return;
+                        }
+                    }
+                    Taken::ToPrepare(job) => {
+                        if !self.prepare(job, queue, gate) {
                             return;
                         }
                     }
@@ -92,61 +98,25 @@ impl Work {
         self.shared.set(WorkerState::Ended);
     }
 
-    /// Exports or imports state; `false` where whoever asked has stopped waiting, so that this worker has been replaced.
-    fn run_errand(&mut self) -> bool {
-        let Some(errand) = self.shared.begin_errand() else { return true };
-        let _mode = InferenceMode::enter();
-        // It is out of hand before anybody hears of it: who asked may give up what is still begun, and then takes this worker for one that hangs.
-        match errand {
-            Errand::Export(exported) => {
-                let state = self.export_state();
-                let is_wanted = self.shared.lock().take().is_some();
-                let _ = exported.send(state);
-                is_wanted
-            }
-            Errand::Import { states, done } => {
-                let imported = self.import_state(&states);
-                let is_wanted = self.shared.lock().take().is_some();
-                let _ = done.send(imported);
-                is_wanted
-            }
-        }
-    }
-
-    fn export_state(&mut self) -> Result<Option<HandlerState>, HandlerError> {
-        let Some(instance) = &mut self.instance else {
-            return Ok(None);
-        };
-        let Some(version) = instance.state_version() else {
-            return Ok(None);
-        };
-        let exported = instance.export_state(&self.plan.services);
-        let bytes = exported.map_err(|error| self.take_failure(error, 0))?;
-        Ok(Some(HandlerState { version, bytes }))
-    }
-
-    fn import_state(&mut self, states: &[HandlerState]) -> Result<(), HandlerError> {
-        let instance = self.instance.as_mut().ok_or_else(|| HandlerError::new("the object that was made is gone"))?;
-        for state in states {
-            let imported = instance.import_state(state.version, &state.bytes, &self.plan.services);
-            imported.map_err(|error| match error {
-                CallError::Failed(error) | CallError::Panicked(error) => error,
-            })?;
-        }
-        Ok(())
-    }
-
     /// Answers a batch; `false` where the watchdog has answered it, so that this worker has been replaced.
-    fn serve(&mut self, jobs: Vec<Job>) -> bool {
+    fn serve(&mut self, mut jobs: Vec<Job>, queue: &Queue, gate: &Gate) -> bool {
         let now = Instant::now();
+        let prepared: Vec<_> = jobs.iter_mut().map(|job| job.prepared.take()).collect();
+        let has_steps = jobs.first().is_some_and(Job::has_steps);
         let (tasks, waiting): (Vec<Task>, Vec<_>) =
             jobs.into_iter().map(|job| (job.task, (job.reply, now.saturating_duration_since(job.arrived)))).unzip();
         let waited = waiting.iter().map(|(_, queued)| *queued);
         self.recording = Recording::begin(&self.plan.profiler, tasks.iter().map(Task::request), waited, now);
-        *self.shared.lock() = Some(InHand { since: now, waiting });
+        *self.shared.lock() = Some(InHand { since: now, waiting, _preparing: None });
         self.plan.metrics.batch_taken(tasks.len());
         self.set_threads();
         self.in_handler = Duration::ZERO;
+        // A profile shows a batch from its beginning.
+        let is_in_steps = self.recording.is_none() && has_steps && gate.has_steps();
+        if is_in_steps && (gate.has_idle_preparer() || prepared.iter().any(Option::is_some)) {
+            return self.serve_in_steps(tasks, prepared, now, queue, gate);
+        }
+        drop(prepared);
         // A call of the model comes alone.
         let replies = match &tasks[..] {
             [Task::Model(call)] => {
@@ -159,22 +129,29 @@ impl Work {
         // Whoever has read an answer finds its profile, too.
         let recording = self.recording.take();
         let traced = recording.map(|recording| recording.end(self.plan.generation, self.shared.number));
+        // Explanations, and calls of the model alone, take other times.
+        if has_steps {
+            self.plan.batcher.pace.learn(tasks.len(), now.elapsed());
+        }
+        self.look_for_steps(gate);
+        let is_wanted = self.end_batch(&tasks, replies, now);
+        if let (true, Some(traced)) = (is_wanted, traced) {
+            self.plan.profiler.keep(traced);
+        }
+        is_wanted
+    }
+
+    /// Sends the replies to a batch that was taken then; `false` where the watchdog has answered it.
+    fn end_batch(&mut self, tasks: &[Task], replies: Vec<Reply>, taken: Instant) -> bool {
         let Some(batch) = self.shared.lock().take() else {
             return false;
         };
         // Counted first: whoever has read an answer finds it counted.
         self.plan.tally.entry.answered(batch.waiting.len());
         let ids = || tasks.iter().filter_map(Task::request).map(|request| request.id.as_str());
-        self.plan.metrics.batch_computed(now.elapsed(), self.in_handler, ids);
-        // Explanations, and calls of the model alone, take other times.
-        if tasks.iter().all(|task| task.request().is_some_and(|request| request.verb == Verb::Predict)) {
-            self.plan.batcher.pace.learn(tasks.len(), now.elapsed());
-        }
+        self.plan.metrics.batch_computed(taken.elapsed(), self.in_handler, ids);
         for (reply, (reply_to, queued)) in replies.into_iter().zip(batch.waiting) {
             reply_to.send(reply, queued);
-        }
-        if let Some(traced) = traced {
-            self.plan.profiler.keep(traced);
         }
         true
     }
@@ -226,12 +203,32 @@ impl Work {
                 return requests.iter().map(|_| Err(ServeError::Handler(error.clone()))).collect();
             }
         };
+        self.replies(outcomes, result, requests, first)
+    }
+
+    fn replies(
+        &mut self,
+        outcomes: Vec<Outcome>,
+        result: Result<(), CallError>,
+        requests: &[&Request],
+        first: usize,
+    ) -> Vec<Reply> {
         let failure = result.err().map(|error| self.take_failure(error, requests.len()));
+        self.replies_after(outcomes, failure.as_ref(), requests, first)
+    }
+
+    fn replies_after(
+        &mut self,
+        outcomes: Vec<Outcome>,
+        failure: Option<&HandlerError>,
+        requests: &[&Request],
+        first: usize,
+    ) -> Vec<Reply> {
         outcomes
             .into_iter()
             .zip(requests)
             .zip(first..)
-            .flat_map(|((outcome, &request), place)| match (outcome, &failure) {
+            .flat_map(|((outcome, &request), place)| match (outcome, failure) {
                 (Some(outcome), _) => {
                     let outcome = outcome.and_then(|answer| self.of_allowed_size(answer));
                     vec![outcome.map(Output::ByHandler).map_err(|error| self.request_failed(request, error))]
@@ -259,10 +256,12 @@ impl Work {
         reply.is_some_and(|(reply, _)| reply.has_begun())
     }
 
+    fn make_missing_instance(&mut self) -> Result<(), NotMade> {
+        if self.instance.is_some() { Ok(()) } else { self.make_instance() }
+    }
+
     fn call(&mut self, requests: &[&Request], first: usize) -> Result<(Vec<Outcome>, Result<(), CallError>), NotMade> {
-        if self.instance.is_none() {
-            self.make_instance()?;
-        }
+        self.make_missing_instance()?;
         let instance =
             self.instance.as_mut().ok_or_else(|| HandlerError::new("there is no handler object; this is a bug"))?;
         let services = &self.plan.services;

@@ -24,6 +24,7 @@ use super::job::ReplyTo;
 use super::loader::Tally;
 use super::profile::Profiler;
 use super::queue::Gate;
+use super::queue::Preparing;
 use super::queue::Queue;
 use super::queue::Summons;
 use super::work::Work;
@@ -54,6 +55,8 @@ pub(super) struct WorkerPlan {
     pub(super) weights: Option<Arc<dyn Model>>,
     /// How many threads an operation of libtorch may use on a worker's thread: the workers share the cores.
     pub(super) threads: AtomicUsize,
+    /// Whether what passes between the steps may lie on a GPU, where each thread has a stream of its own: then all steps run on one thread.
+    pub(super) keeps_on_device: bool,
     /// How long one call may take before its worker is replaced.
     pub(super) response_timeout: Duration,
     /// The largest answer of a handler, in bytes.
@@ -61,6 +64,15 @@ pub(super) struct WorkerPlan {
     pub(super) tally: Tally,
     /// Of the endpoint: whoever asks doesn't care which generation answers.
     pub(super) profiler: Arc<Profiler>,
+}
+
+/// What a thread of a generation does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Role {
+    /// Takes batches, and answers them.
+    Worker,
+    /// Prepares requests for the workers, and answers with what these have computed.
+    Preparer,
 }
 
 /// A thread at work, seen from outside.
@@ -103,6 +115,8 @@ pub(super) struct Shared {
 pub(super) struct InHand {
     pub(super) since: Instant,
     pub(super) waiting: Vec<(ReplyTo, Duration)>,
+    /// Of a job that goes back to the queue.
+    pub(super) _preparing: Option<Preparing>,
 }
 
 /// The reason why a handler object isn't there.
@@ -116,7 +130,7 @@ const JOIN_PAUSE: Duration = Duration::from_millis(2);
 impl Worker {
     /// Starts the thread; `ready` hears once whether its handler could be made and initialised.
     pub(super) fn start(
-        number: usize,
+        (role, number): (Role, usize),
         plan: Arc<WorkerPlan>,
         library: Arc<Library>,
         queue: Arc<Queue>,
@@ -132,12 +146,18 @@ impl Worker {
             is_leaving: AtomicBool::new(false),
             hands_over_state: AtomicBool::new(false),
         });
-        let name = format!("{}-{number}", plan.model);
+        let name = match role {
+            Role::Worker => format!("{}-{number}", plan.model),
+            Role::Preparer => format!("{}-prepares-{number}", plan.model),
+        };
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             own_thread();
             let mut work = Work::new(plan, library, of_thread);
-            work.run(&queue, &gate, &ready);
+            match role {
+                Role::Worker => work.run(&queue, &gate, &ready),
+                Role::Preparer => work.run_chores(&queue, &gate),
+            }
             // The object is dropped here, on the thread that made it, and then the thread's hold on its code.
             drop(work);
             clear_stack();
@@ -283,7 +303,7 @@ impl Shared {
     pub(super) fn begin_errand(&self) -> Option<Errand> {
         let mut errand = self.errand();
         let begun = errand.take()?;
-        *self.lock() = Some(InHand { since: Instant::now(), waiting: Vec::new() });
+        *self.lock() = Some(InHand { since: Instant::now(), waiting: Vec::new(), _preparing: None });
         Some(begun)
     }
 

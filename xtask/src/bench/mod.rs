@@ -71,8 +71,8 @@ pub(crate) struct SwapArgs {
 /// What is compared where no subject is named.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// Under three minutes: short rounds, 8 and 32 connections, no open loops; rougher figures.
-    #[arg(long, conflicts_with = "peers")]
+    /// Under three minutes without peers: short rounds, 8 and 32 connections, no open loops; rougher figures.
+    #[arg(long)]
     quick: bool,
 
     /// Measure TorchServe 0.12.0 and mosec 0.9.8, too: they are installed from PyPI, once, below the target folder.

@@ -65,7 +65,8 @@ impl Section {
 
     fn markdown(&self) -> String {
         let tables: Vec<String> = self.tables.iter().map(Table::markdown).collect();
-        format!("\n## {}\n\n{}\n\n{}\n", self.title, self.method, tables.join("\n\n"))
+        let text: Vec<&str> = std::iter::once(self.method.as_str()).chain(tables.iter().map(String::as_str)).collect();
+        format!("\n## {}\n\n{}\n", self.title, text.join("\n\n"))
     }
 }
 

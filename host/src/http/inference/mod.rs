@@ -137,7 +137,7 @@ async fn ask_in(envelope: Envelope, api: &Api, head: Parts, call: Call) -> Resul
         None => Verb::Predict,
     };
     let (id, urgency) = (RequestId::of(&head), urgency(&head.headers));
-    // Its words lie in the connection's buffer, which can't be used for the next request while somebody holds them.
+    // Its words lie in the connection's buffer, all of which is held for them.
     drop(head);
     let request = Request { verb, id: id.text(), headers, fields };
     if verb != Verb::Describe && envelope::is_closed(envelope) {

@@ -65,6 +65,8 @@ pub(super) trait Subject {
 struct TorchStage<'a> {
     model: &'a dyn Subject,
     sample: &'a Sample,
+    /// For a GPU, whose work the processor only waits for; what a CPU does is measured by this thread's own time, which other threads don't disturb.
+    began: Instant,
     /// What the model as it was loaded gives for two inputs.
     expected: Option<Output>,
     forms: Vec<(Form, RawForm)>,
@@ -94,7 +96,14 @@ impl Tuned {
         let _searching = self.searching.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.found.get_or_init(|| {
             let sample = Sample::new(inputs);
-            let mut stage = TorchStage { model, sample: &sample, expected: None, forms: Vec::new(), rows: Vec::new() };
+            let mut stage = TorchStage {
+                model,
+                sample: &sample,
+                began: Instant::now(),
+                expected: None,
+                forms: Vec::new(),
+                rows: Vec::new(),
+            };
             let tuning = Tuning::find(wish, &mut stage);
             let kept = stage.forms.into_iter().find(|(form, _)| *form == tuning.kept);
             if let (Some((_, form)), Some(module)) = (kept, model.module()) {
@@ -130,6 +139,10 @@ impl Sample {
                 input.kind == RawEventKind::TENSOR && first == Some(1)
             });
         Self { inputs: inputs.iter().map(Input::share).collect(), has_batch_dimension }
+    }
+
+    fn is_on_cpu(&self) -> bool {
+        self.inputs.iter().filter_map(|input| input.tensor.as_ref()).all(|tensor| tensor.device() == tch::Device::Cpu)
     }
 
     /// The inputs of one request: the sample itself, and for the others something that isn't the same and that the model can take, too.
@@ -237,6 +250,14 @@ impl Stage for TorchStage<'_> {
         }
     }
 
+    fn spent(&self) -> Duration {
+        if self.sample.is_on_cpu() {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            return Duration::try_from(time).unwrap_or_default();
+        }
+        self.began.elapsed()
+    }
+
     fn has_forms(&self) -> bool {
         self.model.module().is_some()
     }
@@ -271,9 +292,9 @@ impl Stage for TorchStage<'_> {
 
     fn time(&mut self, form: Form, size: usize, calls: u32) -> Result<Duration, String> {
         let inputs = self.sample.batch(size)?;
-        let began = Instant::now();
+        let began = self.spent();
         self.model.repeat(self.form(form)?, &inputs, calls as usize)?;
-        Ok(began.elapsed())
+        Ok(self.spent().saturating_sub(began))
     }
 }
 

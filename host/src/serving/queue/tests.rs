@@ -25,6 +25,7 @@ fn job(limit: Option<Duration>) -> (Job, tokio::sync::oneshot::Receiver<crate::s
 fn take(queue: &Queue, policy: BatchPolicy, gate: &Gate) -> Option<usize> {
     match queue.take(&Batcher::new(policy), gate, || None) {
         Taken::Batch(jobs) => Some(jobs.len()),
+        Taken::ToPrepare(_) => panic!("nothing is known of steps"),
         Taken::Errand => panic!("there is no errand"),
         Taken::End => None,
     }
@@ -252,4 +253,100 @@ fn with_tickets_a_job_is_taken_in_only_for_an_idle_worker() {
     queue.push(accepted).unwrap();
     assert_eq!(worker.join().unwrap(), Some(1));
     assert_eq!(queue.push(job(None).0), Err(ServeError::NoTicket));
+}
+
+fn quick() -> Batcher {
+    let batcher = Batcher::new(ONE);
+    batcher.pace.learn(1, Duration::from_micros(1));
+    batcher
+}
+
+#[test]
+fn the_call_is_left_only_while_the_handler_is_quick() {
+    let queue = Queue::new(NINE);
+    let gate = open(&queue);
+    let slow = Batcher::new(ONE);
+    slow.pace.learn(1, Duration::from_millis(1));
+    for (batcher, pushed) in
+        [(&Batcher::new(ONE), Pushed::Called), (&quick(), Pushed::CallLeft), (&slow, Pushed::Called)]
+    {
+        let (waiting, _reply) = job(None);
+        queue.push(waiting).unwrap();
+        assert!(matches!(queue.take(batcher, &gate, || None), Taken::Batch(_)));
+        let (next, _next_reply) = job(None);
+        assert_eq!(queue.push_first(next), Ok(pushed));
+        queue.refuse_all(&ServeError::NoWorker);
+        queue.hand_over(None, &gate, NINE);
+    }
+}
+
+#[test]
+fn no_job_is_forgotten_whoever_sleeps() {
+    let queue = Arc::new(Queue::new(NINE));
+    let gate = Arc::new(open(&queue));
+    let worker = |batcher: Batcher| {
+        let (queue, gate) = (Arc::clone(&queue), Arc::clone(&gate));
+        std::thread::spawn(move || {
+            while let Taken::Batch(jobs) = queue.take(&batcher, &gate, || None) {
+                jobs.into_iter().for_each(|job| job.refuse(ServeError::NoTicket));
+            }
+        })
+    };
+    let workers = [worker(quick()), worker(quick()), worker(Batcher::new(ONE))];
+    let client = || {
+        let queue = Arc::clone(&queue);
+        std::thread::spawn(move || {
+            for _ in 0..500 {
+                let (asked, reply) = job(None);
+                queue.push(asked).unwrap();
+                // With nobody else to wake a worker, one that was forgotten would never be answered.
+                assert!(matches!(reply.blocking_recv().unwrap().reply, Err(ServeError::NoTicket)));
+            }
+        })
+    };
+    let clients = [client(), client(), client(), client()];
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    queue.close(ServeError::ShuttingDown);
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+}
+
+#[test]
+fn a_job_that_is_prepared_counts_as_waiting_and_comes_back_to_its_place() {
+    let queue = Arc::new(Queue::new(NINE));
+    let gate = open(&queue);
+    let batcher = Batcher::new(policy(3, Duration::from_secs(3600)));
+    let (mut replies, urgencies) = (Vec::new(), [3, 3, 0]);
+    for urgency in urgencies {
+        let (job, reply) = Job::new(Request::default(), Urgency::new(urgency), None);
+        replies.push(reply);
+        queue.push(job).unwrap();
+    }
+    gate.found_steps();
+    let Chore::Prepare(job) = queue.take_chore(&batcher, &gate) else { panic!("nothing to prepare") };
+    let preparing = queue.preparing();
+    assert_eq!((job.urgency, queue.status().waiting), (Urgency::new(0), 3));
+    queue.put_back(job, &gate);
+    drop(preparing);
+    assert_eq!(queue.status().waiting, 3);
+    let Taken::Batch(jobs) = queue.take(&batcher, &gate, || None) else { panic!("no batch") };
+    let order: Vec<_> = jobs.iter().map(|job| job.urgency).collect();
+    assert_eq!(order, [0, 3, 3].map(Urgency::new));
+}
+
+#[test]
+fn a_job_that_comes_back_to_a_failed_endpoint_is_refused() {
+    let queue = Arc::new(Queue::new(NINE));
+    let gate = open(&queue);
+    gate.found_steps();
+    let (waiting, mut reply) = job(None);
+    queue.push(waiting).unwrap();
+    let batcher = Batcher::new(ONE);
+    let Chore::Prepare(job) = queue.take_chore(&batcher, &gate) else { panic!("nothing to prepare") };
+    let preparing = queue.preparing();
+    queue.refuse_all(&ServeError::NoWorker);
+    queue.put_back(job, &gate);
+    drop(preparing);
+    assert!(matches!(reply.try_recv().unwrap().reply, Err(ServeError::NoWorker)));
+    // And whoever prepares has come to its end, as the workers have.
+    assert!(matches!(queue.take_chore(&batcher, &gate), Chore::End));
 }

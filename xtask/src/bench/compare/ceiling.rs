@@ -1,5 +1,7 @@
 //! libtorch alone, through the program `ceiling` of `bench/`: the same model file, no server.
 
+use std::path::Path;
+
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -9,7 +11,11 @@ use super::Bench;
 use super::contestant::Model;
 use super::results::Alone;
 use super::results::Contest;
+use super::results::PACKAGE;
 use crate::workspace;
+
+/// In which TorchScript is called.
+const FORMS: &str = "asLoaded,frozen,optimized,channelsLast";
 
 /// Measures every form, batch size and number of threads once more.
 pub(super) fn round(bench: &Bench, model: &Model, contest: &mut Contest) {
@@ -38,6 +44,14 @@ pub(super) fn round(bench: &Bench, model: &Model, contest: &mut Contest) {
 
 fn measure(bench: &Bench, model: &Model) -> Result<Vec<Alone>> {
     let file = model.file.as_ref().context("there is no model file; this is a bug")?;
+    let mut rows = call(bench, model, file, FORMS)?;
+    if let Some(package) = &model.package {
+        rows.extend(call(bench, model, package, PACKAGE)?);
+    }
+    Ok(rows)
+}
+
+fn call(bench: &Bench, model: &Model, file: &Path, forms: &str) -> Result<Vec<Alone>> {
     let mut command = workspace::program(&bench.programs, "ceiling");
     let mut threads = vec!["1".to_owned()];
     if bench.cores > 1 {
@@ -45,6 +59,7 @@ fn measure(bench: &Bench, model: &Model) -> Result<Vec<Alone>> {
     }
     command
         .arg(file)
+        .args(["--forms", forms])
         .args(["--shape", model.shape, "--threads", &threads.join(",")])
         .args(["--batches", bench.plan.batches(model)])
         .args(["--milliseconds", &bench.plan.alone.as_millis().to_string()]);

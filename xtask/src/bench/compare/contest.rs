@@ -155,7 +155,9 @@ impl<'a> Standing<'a> {
     fn during<T>(&mut self, what: &str, work: impl FnOnce(&Running) -> Result<T>) -> Option<T> {
         let running = self.running.as_ref()?;
         running.group.resume();
-        match work(running) {
+        // What the generator has given up when its time was over is still computed: not on the next one's time, and not
+        // on this one's next turn.
+        match work(running).and_then(|done| running.settle().map(|()| done)) {
             Ok(done) => {
                 running.group.pause();
                 Some(done)

@@ -29,6 +29,8 @@ pub(super) struct Model {
     /// The plugin that serves it.
     pub(super) handler: &'static str,
     pub(super) file: Option<PathBuf>,
+    /// The same network, compiled by AOTInductor, where the peers' Python could make it.
+    pub(super) package: Option<PathBuf>,
     pub(super) input: PathBuf,
     /// Of one input to libtorch alone, as `1,28,28`.
     pub(super) shape: &'static str,
@@ -65,6 +67,8 @@ pub(super) enum Kind<'a> {
 pub(super) struct Running {
     pub(super) group: Group,
     pub(super) url: String,
+    client: Client,
+    input: Vec<u8>,
     /// What it said to the input.
     pub(super) answer: String,
     /// From its start to that answer.
@@ -78,8 +82,8 @@ pub(super) struct Place {
     pub(super) ports: [u16; 5],
 }
 
-/// TorchServe with many workers takes its time.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+/// TorchServe with many workers takes its time, and so do many models.
+const READY_WITHIN: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(5);
 
 // === impl Contestant ===
@@ -152,7 +156,16 @@ impl Running {
         }
         let seconds = group.started.elapsed().as_secs_f64();
         let url = urls.first().context("nothing to ask; this is a bug")?.clone();
-        Ok(Self { group, url, answer, seconds })
+        Ok(Self { group, url, client, input, answer, seconds })
+    }
+
+    /// Waits until it has answered what was sent to it before.
+    pub(super) fn settle(&self) -> Result<()> {
+        let answer = self.client.post(&self.url, "application/octet-stream", &self.input)?;
+        if answer.status != 200 {
+            bail!("{} answers {}: {}", self.url, answer.status, short(&answer.body));
+        }
+        Ok(())
     }
 }
 

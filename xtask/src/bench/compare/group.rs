@@ -51,7 +51,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 const ENDED_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
-const LAST_LINES: usize = 15;
+const LAST_LINES: usize = 8;
 
 // === impl Group ===
 

@@ -148,15 +148,14 @@ pub(super) fn run(arguments: &CompareArgs) -> Result<()> {
     let report = Report::begin("Sconce, its ceilings and its peers");
     let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
     let mut contests = Vec::new();
-    for model in models.all.iter().filter(|model| wanted(model.name)) {
-        let pt2 = models.pt2.as_ref().filter(|_| model.name == RESNET);
-        contests.push(contest::run(&bench, model, &contestants(model, pt2, bench.peers.as_ref()))?);
+    for model in models.iter().filter(|model| wanted(model.name)) {
+        contests.push(contest::run(&bench, model, &contestants(model, bench.peers.as_ref()))?);
     }
     let mut scale = scale::Scale::default();
-    if let Some(resnet) = models.all.iter().find(|model| model.name == RESNET && wanted(RESNET)) {
+    if let Some(resnet) = models.iter().find(|model| model.name == RESNET && wanted(RESNET)) {
         scale.workers(&bench, resnet)?;
     }
-    if let Some(mnist) = models.all.iter().find(|model| model.name == MNIST && wanted(MNIST)) {
+    if let Some(mnist) = models.iter().find(|model| model.name == MNIST && wanted(MNIST)) {
         scale.models(&bench, mnist)?;
     }
     output::write(&bench, report, &contests, &scale, &arguments.out(&target))
@@ -202,13 +201,13 @@ impl Plan {
 }
 
 /// Who serves a model, in the order of the tables.
-fn contestants<'a>(model: &Model, pt2: Option<&PathBuf>, peers: Option<&'a Peers>) -> Vec<Contestant<'a>> {
+fn contestants<'a>(model: &Model, peers: Option<&'a Peers>) -> Vec<Contestant<'a>> {
     let sconce = || Kind::Sconce { file: None };
     if model.name == ECHO {
         return vec![Contestant { name: SCONCE, kind: sconce() }, Contestant { name: BARE, kind: Kind::Bare }];
     }
     let mut all = vec![Contestant { name: SCONCE, kind: sconce() }];
-    if let Some(file) = pt2 {
+    if let Some(file) = &model.package {
         all.push(Contestant { name: SCONCE_PT2, kind: Kind::Sconce { file: Some(file.clone()) } });
     }
     if let Some(peers) = peers {

@@ -15,20 +15,12 @@ use super::peers::Peers;
 use crate::process;
 use crate::workspace;
 
-/// All of them.
-#[derive(Debug)]
-pub(super) struct Models {
-    pub(super) all: Vec<Model>,
-    /// A ResNet-18 compiled by AOTInductor, where the peers' Python could make it.
-    pub(super) pt2: Option<PathBuf>,
-}
-
 const WEIGHTS: &str = "model-store/mnist/mnist_cnn.safetensors";
 const TEXT: &str = "bench/inputs/text.txt";
 const DIGIT: &str = "model-store/mnist/digits/7.png";
 const PICTURE: &str = "bench/inputs/picture.jpg";
 
-pub(super) fn ready(programs: &Path, folder: &Path, peers: Option<&Peers>) -> Result<Models> {
+pub(super) fn ready(programs: &Path, folder: &Path, peers: Option<&Peers>) -> Result<Vec<Model>> {
     fs::create_dir_all(folder).with_context(|| format!("{} can't be made", folder.display()))?;
     let (mnist, resnet, pt2) = (folder.join("mnist.pt"), folder.join("resnet18.pt"), folder.join("resnet18.pt2"));
     println!("\n== models");
@@ -47,18 +39,16 @@ pub(super) fn ready(programs: &Path, folder: &Path, peers: Option<&Peers>) -> Re
         name,
         handler,
         file,
+        package: None,
         input: root.join(input),
         shape,
         batch,
     };
-    Ok(Models {
-        all: vec![
-            model(ECHO, "echo", None, TEXT, "", 1),
-            model(MNIST, "mnist_digit_classifier", Some(mnist), DIGIT, "1,28,28", 16),
-            model(RESNET, "image_classifier", Some(resnet), PICTURE, "3,224,224", 8),
-        ],
-        pt2,
-    })
+    Ok(vec![
+        model(ECHO, "echo", None, TEXT, "", 1),
+        model(MNIST, "mnist_digit_classifier", Some(mnist), DIGIT, "1,28,28", 16),
+        Model { package: pt2, ..model(RESNET, "image_classifier", Some(resnet), PICTURE, "3,224,224", 8) },
+    ])
 }
 
 /// Without it the comparison goes on.

@@ -102,8 +102,9 @@ impl Peers {
         command.args(["--start", "--foreground", "--ncs", "--disable-token-auth", "--enable-model-api"]);
         command.arg("--ts-config").arg(config).arg("--model-store").arg(store);
         command.args(["--models", &format!("{0}={0}.mar", model.name)]);
-        // It keeps its logs in the current folder, and allows one server for each temporary folder.
-        command.current_dir(&place.folder).env("TMPDIR", &place.folder);
+        // It keeps its logs in the current folder, and allows one server for each temporary folder: one name is its
+        // launcher's, the other its server's.
+        command.current_dir(&place.folder).env("TMPDIR", &place.folder).env("TEMP", &place.folder);
         self.with_search_path(&mut command)?;
         if tuning == Tuning::Tuned {
             command.envs(ONE_THREAD.map(|name| (name, "1")));
@@ -173,6 +174,7 @@ mod tests {
             name: "mnist",
             handler: "mnist_digit_classifier",
             file: Some("/m.pt".into()),
+            package: None,
             input: "/7.png".into(),
             shape: "1,28,28",
             batch: 16,

@@ -72,6 +72,9 @@ pub(super) struct Alone {
     pub(super) failure: Option<String>,
 }
 
+/// The form of an AOTInductor package, which has no others.
+pub(super) const PACKAGE: &str = "pt2";
+
 // === impl Contest ===
 
 impl Contest {
@@ -79,12 +82,19 @@ impl Contest {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// The fastest that libtorch alone is with so many threads.
+    /// The fastest that libtorch alone is with so many threads and the TorchScript model.
     pub(super) fn best_alone(&self, threads: usize) -> Option<&Alone> {
-        let of_threads = self.ceiling.iter().filter(|alone| alone.threads == threads as u64);
-        of_threads
-            .filter(|alone| alone.median().is_some())
-            .max_by(|one, other| one.median().unwrap_or(0.0).total_cmp(&other.median().unwrap_or(0.0)))
+        self.fastest(|alone| alone.threads == threads as u64 && alone.form != PACKAGE)
+    }
+
+    /// The same with the package.
+    pub(super) fn best_package(&self, threads: usize) -> Option<&Alone> {
+        self.fastest(|alone| alone.threads == threads as u64 && alone.form == PACKAGE)
+    }
+
+    fn fastest(&self, wanted: impl Fn(&Alone) -> bool) -> Option<&Alone> {
+        let measured = self.ceiling.iter().filter(|alone| alone.median().is_some() && wanted(alone));
+        measured.max_by(|one, other| one.median().unwrap_or(0.0).total_cmp(&other.median().unwrap_or(0.0)))
     }
 
     pub(super) fn alone(&self, form: &str, batch: u64, threads: usize) -> Option<&Alone> {
@@ -254,7 +264,10 @@ pub(super) mod tests {
         ];
         assert_eq!(contest.entry("a").unwrap().best(), Some(200.0));
         assert_eq!(contest.best_alone(2).map(|best| best.form.as_str()), Some("optimized"));
-        assert!(contest.best_alone(4).is_none());
+        assert!(contest.best_alone(4).is_none() && contest.best_package(2).is_none());
+        contest.ceiling.push(alone(PACKAGE, 1, 2, &[1000.0]));
+        assert_eq!(contest.best_alone(2).map(|best| best.form.as_str()), Some("optimized"));
+        assert!(contest.best_package(2).is_some());
         let round = &contest.entries[0].closed[0].rounds[0];
         assert!((round.cpu_per_request() - 100.0).abs() < 1e-9);
     }

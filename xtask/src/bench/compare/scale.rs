@@ -63,6 +63,8 @@ struct Standing {
 
 const WORKERS: [usize; 2] = [1, 4];
 const CONNECTIONS: usize = 32;
+/// At most: starting many models takes long enough.
+const ROUNDS: usize = 2;
 
 // === impl Scale ===
 
@@ -84,7 +86,11 @@ impl Scale {
                     continue;
                 }
             };
-            load(bench, model, urls.to_vec(), bench.plan.round).run()?;
+            if let Err(error) = load(bench, model, urls.to_vec(), bench.plan.round).run() {
+                bench.check_interrupted()?;
+                eprintln!("  {count} workers: {error:#}");
+                continue;
+            }
             let resident_bytes = running.group.taken().resident_bytes;
             println!("  {count} workers: {:.0} MB resident", resident_bytes as f64 / 1e6);
             self.workers.push(Workers { count, resident_bytes });
@@ -106,11 +112,16 @@ impl Scale {
                     }
                 }
             }
-            for _ in 0..bench.plan.rounds {
-                for one in &mut standing {
+            for _ in 0..bench.plan.rounds.min(ROUNDS) {
+                let mut still = Vec::new();
+                for mut one in standing {
                     bench.check_interrupted()?;
-                    one.round()?;
+                    match one.round() {
+                        Ok(()) => still.push(one),
+                        Err(error) => eprintln!("  {} models: {error:#}", one.crowd.models),
+                    }
                 }
+                standing = still;
             }
             self.crowds.extend(standing.into_iter().map(|one| {
                 let resident_bytes = one.running.group.taken().resident_bytes;

@@ -179,6 +179,9 @@ pub(super) fn ratios(contest: &Contest, connections: &[usize], cores: usize) -> 
     if let Some(best) = contest.best_alone(cores) {
         add(&format!("libtorch alone at its best, {cores} threads"), &|_| best.median());
     }
+    if let Some(package) = contest.best_package(cores) {
+        add(&format!("libtorch alone with the .pt2, {cores} threads"), &|_| package.median());
+    }
     if let Some(plain) = contest.alone("asLoaded", 1, cores) {
         add(&format!("libtorch alone as loaded, batch 1, {cores} threads"), &|_| plain.median());
     }
