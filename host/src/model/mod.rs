@@ -13,6 +13,8 @@ mod state_dict;
 mod store;
 #[cfg(feature = "torch")]
 mod torch;
+// Nobody has forms without libtorch; the search for them is built all the same, so that its tests need no libtorch.
+#[cfg_attr(not(feature = "torch"), allow(dead_code))]
 mod tuning;
 
 pub use error::ModelError;

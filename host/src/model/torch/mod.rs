@@ -6,6 +6,7 @@ mod aoti;
 mod arrange;
 mod device;
 mod forms;
+mod marks;
 mod package;
 mod profile;
 mod shim;
