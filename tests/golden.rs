@@ -5,6 +5,7 @@
 
 mod expected;
 mod explanations;
+mod forms;
 mod operators;
 mod pictures;
 mod texts;

@@ -294,12 +294,12 @@ impl IntoParams for Register {
             query(
                 "batch_size",
                 Kind::Number,
-                "The most requests that the handler gets at once; where it isn't given, what the archive's model-config.yaml says, else 1.",
+                "The most requests that the handler gets at once; where it isn't given, what the archive's model-config.yaml says, else the server finds which sizes pay, and describe says 1.",
             ),
             query(
                 "max_batch_delay",
                 Kind::Number,
-                "The longest wait for a full batch, in milliseconds; where it isn't given, what the archive's model-config.yaml says, else 100.",
+                "The longest wait for a full batch, in milliseconds; where it isn't given, what the archive's model-config.yaml says, else nobody waits while a worker is idle, and describe says 100.",
             ),
             query(
                 "initial_workers",

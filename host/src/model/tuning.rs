@@ -34,7 +34,7 @@ pub struct Tuning {
     /// One sentence.
     pub reason: String,
     pub trials: Vec<Trial>,
-    /// Sizes of batches that give each request the same as it gets alone, with the time of one call in the form that was kept; the first is 1. Empty where the sample has no batch dimension.
+    /// Sizes of batches with the time of one call in the form that was kept: 1 first, and last the largest that gives each request the same as it gets alone, as those between do. Empty where the sample has no batch dimension.
     pub batches: Vec<(usize, Duration)>,
     /// What was spent on all of it.
     pub took: Duration,
@@ -236,22 +236,26 @@ impl Search<'_> {
         }
     }
 
+    /// The largest size that there is time for is compared, and those below it go with it.
     fn batches(&mut self, form: Form) -> Vec<(usize, Duration)> {
         if !self.stage.has_batch_dimension() {
             return Vec::new();
         }
-        let mut batches: Vec<(usize, Duration)> = Vec::new();
-        for size in BUCKETS {
-            if let Some((before, time)) = batches.last() {
-                // One by one, to be compared, to warm up, and to be timed.
-                let needed = *time * 4 * u32::try_from(size / before).unwrap_or(u32::MAX);
-                let is_right = needed <= self.left() && matches!(self.stage.batch_difference(form, size), Ok(None));
-                if !is_right {
-                    break;
-                }
+        let Ok(alone) = self.known_time(form, 1).map_or_else(|| self.time(form, 1), Ok) else {
+            return Vec::new();
+        };
+        let mut batches = vec![(1, alone)];
+        for size in BUCKETS.into_iter().skip(1).rev() {
+            // One by one, as a batch to be compared and to warm up, and to be timed.
+            if alone * 3 * u32::try_from(size).unwrap_or(u32::MAX) > self.left() {
+                continue;
             }
-            match self.known_time(form, size).map_or_else(|| self.time(form, size), Ok) {
-                Ok(time) => batches.push((size, time)),
+            let is_largest = batches.len() == 1;
+            if is_largest && !matches!(self.stage.batch_difference(form, size), Ok(None)) {
+                continue;
+            }
+            match self.known_time(form, size).map_or_else(|| self.time_batch(form, size, alone), Ok) {
+                Ok(time) => batches.insert(1, (size, time)),
                 Err(_) => break,
             }
         }
@@ -263,6 +267,14 @@ impl Search<'_> {
         let trial = self.trials.iter().find(|trial| trial.form == form)?;
         let (_, each) = trial.outcome.as_ref().ok()?.iter().find(|(known, _)| *known == size)?;
         Some(*each * u32::try_from(size).ok()?)
+    }
+
+    /// Long ones are timed by a single call.
+    fn time_batch(&mut self, form: Form, size: usize, alone: Duration) -> Result<Duration, String> {
+        match alone >= LONG_ENOUGH {
+            true => self.stage.time(form, size, 1),
+            false => self.time(form, size),
+        }
     }
 
     /// One call, the shortest of some.

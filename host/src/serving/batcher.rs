@@ -69,7 +69,11 @@ impl BatchPolicy {
 
 impl Batcher {
     pub(super) fn new(policy: BatchPolicy) -> Self {
-        let pace = policy.size.map_or_else(Pace::automatic, Pace::up_to);
+        // Who waits as long as somebody asked for waits for a batch that somebody asked for.
+        let pace = match (policy.size, policy.delay) {
+            (None, None) => Pace::automatic(),
+            (size, _) => Pace::up_to(size.unwrap_or(1)),
+        };
         Self { policy, pace }
     }
 
@@ -156,6 +160,14 @@ mod tests {
             let view = View { now, waiting, oldest: (waiting > 0).then_some(now), idle };
             assert_eq!(batcher(size, None).decide(view), expected, "{size}, {waiting} waiting, {idle} idle");
         }
+    }
+
+    #[test]
+    fn a_delay_without_a_size_keeps_nobody_waiting() {
+        let policy = BatchPolicy { size: None, delay: Some(Duration::from_millis(100)), target_latency: None };
+        let (batcher, now) = (Batcher::new(policy), Instant::now());
+        batcher.pace.verified(&[(1, Duration::from_millis(1)), (32, Duration::from_millis(2))]);
+        assert_eq!(batcher.decide(View { now, waiting: 3, oldest: Some(now), idle: 1 }), Decision::Take(1));
     }
 
     #[test]

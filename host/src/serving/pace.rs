@@ -119,7 +119,7 @@ impl Pace {
         if !self.is_automatic || index == 0 || size.time().is_none() {
             return size.requests;
         }
-        if self.choices.fetch_add(1, Ordering::Relaxed) % TRIED_AGAIN == 0 {
+        if self.choices.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRIED_AGAIN) {
             return size.requests;
         }
         let (mut chosen, mut least) = (size.requests, f64::INFINITY);

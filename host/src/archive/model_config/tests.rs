@@ -93,6 +93,24 @@ fn zero_is_as_torchserve_reads_it() {
 }
 
 #[test]
+fn what_makes_a_model_fast_is_read_or_told() {
+    let settings = parse("targetLatencyMs: 50\noptimization: channelsLast\npreprocessWorkers: 0\n").unwrap().settings;
+    assert_eq!(settings.target_latency, Some(Duration::from_millis(50)));
+    assert_eq!((settings.optimization, settings.preprocess_workers), (Some("channelsLast"), Some(0)));
+    for (text, told) in [
+        ("optimization: fast", "optimization: \"fast\" is ignored; it must be one of auto, asLoaded, frozen"),
+        ("optimization: 1", "optimization: 1 is ignored; it must be one of auto"),
+        ("targetLatencyMs: soon", "targetLatencyMs: \"soon\" is ignored; it must be a whole number from 0 on"),
+        ("preprocessWorkers: -1", "preprocessWorkers: -1 is ignored; it must be a whole number from 0 on"),
+        ("target_latency_ms: 5", "target_latency_ms has no effect on the server: targetLatencyMs is its key for that"),
+    ] {
+        let config = parse(text).unwrap();
+        assert_eq!(config.settings, ModelSettings::default(), "{text}");
+        assert!(config.warnings.iter().any(|warning| warning.contains(told)), "{text}: {:?}", config.warnings);
+    }
+}
+
+#[test]
 fn nothing_is_an_empty_config() {
     for text in ["", "\n", "# only a comment\n", "---\n", "null\n", "{}"] {
         let config = parse(text).unwrap();

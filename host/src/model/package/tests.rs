@@ -16,6 +16,9 @@ use zip::write::SimpleFileOptions;
 use super::*;
 use crate::model::kind_of;
 
+/// A tensor's element type and shape.
+type Given<'a> = (DType, &'a [i64]);
+
 fn packaged(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/torch/testdata").join(name)
 }
@@ -79,7 +82,7 @@ fn every_violation_is_told_by_the_inputs_name() {
         check((float, &[rows, 3]), (float, &[rows, 3]), (whole, &[rows, 3])).unwrap();
     }
     let two: &[i64] = &[2, 3];
-    let rows: [((DType, &[i64]), (DType, &[i64]), (DType, &[i64]), &str); 7] = [
+    let rows: [(Given<'_>, Given<'_>, Given<'_>, &str); 7] = [
         (
             (DType::F64, two),
             (float, two),

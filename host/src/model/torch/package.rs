@@ -20,6 +20,7 @@ use super::aoti::RawPackage;
 use super::arrange::Arranged;
 use super::arrange::arrange;
 use super::device;
+use super::device::Health;
 use super::dtype_of;
 use super::forms::RawForm;
 use super::lend;
@@ -56,6 +57,7 @@ struct PackageModel {
     threads: Threads,
     gate: Gate,
     tuned: Tuned,
+    health: Health,
     /// The compiled kernels of a GPU are read when they are first needed.
     _folder: Option<tempfile::TempDir>,
 }
@@ -115,6 +117,7 @@ pub(super) fn load(path: &Path, device: Device) -> Result<Arc<dyn Model>, ModelE
         threads,
         gate,
         tuned: Tuned::default(),
+        health: Health::default(),
         _folder: folder,
     }))
 }
@@ -169,7 +172,7 @@ impl Model for PackageModel {
         let one_thread = threads_of_libtorch() == 1 && self.threads.fixed > 1 && !self.threads.all_needed;
         let mut marks = Marks::new(&self.outputs);
         let _pass = self.gate.enter();
-        self.raw.run(&tensors, one_thread, &mut |step| {
+        let called = self.raw.run(&tensors, one_thread, &mut |step| {
             let name = marks.next(emit)?;
             if step.kind == RawEventKind::BEGIN_LIST {
                 emit(&RawEvent::mark(RawEventKind::BEGIN_LIST, &name));
@@ -177,7 +180,8 @@ impl Model for PackageModel {
                 return Ok(());
             }
             lend(&Step { name: &name, ..step }, door, emit)
-        })?;
+        });
+        called.inspect_err(|error| self.health.examine(self.device, error))?;
         marks.end(emit)
     }
 
@@ -193,6 +197,10 @@ impl Model for PackageModel {
 
     fn warm_up(&self, sizes: &[usize]) -> Result<(), String> {
         self.tuned.warm_up(self, sizes)
+    }
+
+    fn works(&self) -> bool {
+        !self.health.is_lost()
     }
 
     fn enter_thread(&self) -> Result<(), String> {
