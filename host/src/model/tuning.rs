@@ -73,7 +73,7 @@ pub(super) trait Stage {
 }
 
 /// The sizes of batches that are taken where the size is left to the server: few, since libtorch prepares itself for each.
-pub const BUCKETS: [usize; 6] = [1, 2, 4, 8, 16, 32];
+pub const BUCKETS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 
 /// The larger batch that forms are compared with beside 1.
 const COMPARED: usize = 8;

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)] // The plugin layer is one of the three homes of unsafe code.
 
+mod background;
 mod canary;
 mod catalogue;
 mod compat;
@@ -24,6 +25,7 @@ mod stage;
 mod testing;
 mod trial;
 
+pub use background::give_way;
 pub use canary::Canary;
 pub use canary::CanaryRequest;
 pub use canary::Step;

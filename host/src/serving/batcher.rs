@@ -86,9 +86,12 @@ impl Batcher {
         self.pace.largest()
     }
 
-    /// Whether a batch of one takes no longer than it takes to wake a thread.
-    pub(super) fn is_quick(&self) -> bool {
-        self.pace.of_one().is_some_and(|time| time < QUICK)
+    /// Whether requests that come at the same time are put into the queue first, and a worker is called once for all of them.
+    ///
+    /// It pays where a batch of one takes no longer than waking a thread does, and where larger batches take less for each.
+    pub(super) fn shares_calls(&self) -> bool {
+        let is_quick = self.pace.of_one().is_some_and(|time| time < QUICK);
+        is_quick || (self.pace.is_automatic() && self.most() > 1)
     }
 
     pub(super) fn decide(&self, view: View) -> Decision {
@@ -150,8 +153,9 @@ mod tests {
             (8, 1, 1, Decision::Take(1)),
             (8, 8, 1, Decision::Take(8)),
             (8, 8, 2, Decision::Take(4)),
-            (8, 7, 1, Decision::Take(4)),
+            (8, 7, 1, Decision::Take(6)),
             (6, 7, 1, Decision::Take(6)),
+            (8, 5, 1, Decision::Take(4)),
             (8, 3, 2, Decision::Take(2)),
             (8, 3, 8, Decision::Take(1)),
             (8, 100, 2, Decision::Take(8)),

@@ -1,5 +1,6 @@
-//! What batches of each size take: learned from every batch, and used to choose the size of the next one.
+//! What batches of each size take, and which size the next one has.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -14,9 +15,8 @@ pub(super) struct Pace {
     sizes: Vec<Size>,
     /// The largest that may be used.
     largest: AtomicUsize,
-    /// Whether a size that takes more time for a request than a smaller one does is left out.
+    /// Whether the server itself chooses the sizes: those that pay.
     is_automatic: bool,
-    choices: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -24,6 +24,8 @@ struct Size {
     requests: usize,
     /// Of a batch, in nanoseconds; 0 where there was none yet.
     time: AtomicU64,
+    /// Whether it takes no more for a request than smaller ones do.
+    pays: AtomicBool,
 }
 
 /// How much of the difference is learned from a batch that took more: little, for it may have been disturbed.
@@ -32,25 +34,24 @@ const SHARE_OF_MORE: u64 = 16;
 /// And from one that took less.
 const SHARE_OF_LESS: u64 = 2;
 
-/// Every so many choices the largest size is taken again, in case that it has become faster.
-const TRIED_AGAIN: usize = 64;
-
-/// A larger batch is taken unless a smaller one takes clearly less time for a request.
-const CLEARLY_LESS: f64 = 0.97;
+/// A size that takes so much of the time for a request of the best smaller one still pays: it asks less of the server around the model.
+const AS_GOOD: f64 = 1.05;
 
 // === impl Pace ===
 
 impl Pace {
     /// Batches of 1, until larger ones are known to give each request the same as it gets alone.
     pub(super) fn automatic() -> Self {
-        Self { largest: AtomicUsize::new(1), is_automatic: true, ..Self::up_to(BUCKETS[BUCKETS.len() - 1]) }
+        let pace = Self::up_to(BUCKETS[BUCKETS.len() - 1]);
+        pace.sizes.iter().skip(1).for_each(|size| size.pays.store(false, Ordering::Relaxed));
+        Self { largest: AtomicUsize::new(1), is_automatic: true, ..pace }
     }
 
     /// Batches up to a size that was asked for.
     pub(super) fn up_to(largest: usize) -> Self {
         let buckets = BUCKETS.into_iter().filter(|&size| size < largest).chain([largest.max(1)]);
-        let sizes = buckets.map(|requests| Size { requests, time: AtomicU64::new(0) }).collect();
-        Self { sizes, largest: AtomicUsize::new(largest.max(1)), is_automatic: false, choices: AtomicUsize::new(0) }
+        let sizes = buckets.map(Size::new).collect();
+        Self { sizes, largest: AtomicUsize::new(largest.max(1)), is_automatic: false }
     }
 
     pub(super) fn is_automatic(&self) -> bool {
@@ -80,16 +81,19 @@ impl Pace {
         used.filter_map(|size| size.time().map(|time| (size.requests, time))).collect()
     }
 
-    /// These sizes give each request the same as it gets alone; where the size is left to the server, they may be used from now on.
+    /// These sizes give each request the same as it gets alone, and the model takes so long for them; where the size is left to the server, those that pay may be used from now on.
     pub(super) fn verified(&self, batches: &[(usize, Duration)]) {
+        let mut least = f64::INFINITY;
         for (requests, time) in batches {
-            if let Some(size) = self.sizes.iter().find(|size| size.requests == *requests) {
-                // What was learned since counts for more.
-                let _ = size.time.compare_exchange(0, nanoseconds(*time), Ordering::Relaxed, Ordering::Relaxed);
+            let Some(size) = self.sizes.iter().find(|size| size.requests == *requests) else { continue };
+            // What was learned since counts for more.
+            let _ = size.time.compare_exchange(0, nanoseconds(*time), Ordering::Relaxed, Ordering::Relaxed);
+            let each = time.as_secs_f64() / *requests as f64;
+            if self.is_automatic && each <= least * AS_GOOD {
+                size.pays.store(true, Ordering::Relaxed);
+                self.largest.fetch_max(*requests, Ordering::Relaxed);
             }
-        }
-        if let (true, Some((largest, _))) = (self.is_automatic, batches.last()) {
-            self.largest.fetch_max(*largest, Ordering::Relaxed);
+            least = least.min(each);
         }
     }
 
@@ -113,23 +117,8 @@ impl Pace {
         let most = share.min(self.largest());
         let can_be = self.sizes.iter().enumerate().take_while(|(_, size)| size.requests <= most);
         let in_time = |index: usize| goal.is_none_or(|goal| self.estimate(index).is_none_or(|time| time <= goal / 2));
-        let Some((index, size)) = can_be.filter(|(index, _)| *index == 0 || in_time(*index)).last() else {
-            return 1;
-        };
-        if !self.is_automatic || index == 0 || size.time().is_none() {
-            return size.requests;
-        }
-        if self.choices.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRIED_AGAIN) {
-            return size.requests;
-        }
-        let (mut chosen, mut least) = (size.requests, f64::INFINITY);
-        for size in self.sizes[..=index].iter().rev() {
-            let Some(each) = size.time().map(|time| time.as_secs_f64() / size.requests as f64) else { continue };
-            if each < least * CLEARLY_LESS {
-                (chosen, least) = (size.requests, each);
-            }
-        }
-        chosen
+        let chosen = can_be.filter(|(index, size)| *index == 0 || (size.pays() && in_time(*index))).last();
+        chosen.map_or(1, |(_, size)| size.requests)
     }
 
     /// What a batch of a size takes; of one that was never seen, as much for a request as the next smaller one.
@@ -143,6 +132,14 @@ impl Pace {
 // === impl Size ===
 
 impl Size {
+    fn new(requests: usize) -> Self {
+        Self { requests, time: AtomicU64::new(0), pays: AtomicBool::new(true) }
+    }
+
+    fn pays(&self) -> bool {
+        self.pays.load(Ordering::Relaxed)
+    }
+
     fn time(&self) -> Option<Duration> {
         let nanoseconds = self.time.load(Ordering::Relaxed);
         (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
@@ -161,10 +158,8 @@ mod tests {
     fn automatic(micros: &[u64]) -> Pace {
         let pace = Pace::automatic();
         let batches: Vec<(usize, Duration)> =
-            BUCKETS.into_iter().zip(micros.iter().map(|&micros| Duration::from_micros(micros))).collect();
+            [1, 2, 4, 8, 16, 32].into_iter().zip(micros.iter().map(|&micros| Duration::from_micros(micros))).collect();
         pace.verified(&batches);
-        // The first choice tries the largest.
-        pace.choose(32, None);
         pace
     }
 
@@ -174,7 +169,8 @@ mod tests {
         let as_loaded = [280, 700, 1604, 2608, 6656, 15584];
         for (name, micros, share, expected) in [
             ("optimised", &optimized[..], 32, 16),
-            ("optimised, few wait", &optimized, 7, 4),
+            ("optimised, few wait", &optimized, 5, 4),
+            ("a size that was never tried", &optimized, 7, 4),
             ("optimised, one waits", &optimized, 1, 1),
             ("as it was loaded", &as_loaded, 32, 1),
             ("small ones verified", &optimized[..3], 32, 4),
@@ -186,21 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_is_tried_again_now_and_then() {
-        let pace = automatic(&[100, 300, 700, 1500]);
-        let chosen: Vec<usize> = (0..2 * TRIED_AGAIN).map(|_| pace.choose(8, None)).collect();
-        assert_eq!(chosen.iter().filter(|&&size| size == 8).count(), 2);
-        assert_eq!(chosen.iter().filter(|&&size| size == 1).count(), chosen.len() - 2);
-        for _ in 0..100 {
-            pace.learn(8, Duration::from_micros(400));
-        }
-        assert_eq!(pace.choose(8, None), 8);
-    }
-
-    #[test]
     fn a_goal_is_kept_by_what_is_known_or_else_guessed() {
         let pace = Pace::up_to(12);
-        assert_eq!(pace.sizes(), [1, 2, 4, 8, 12]);
+        assert_eq!(pace.sizes(), [1, 2, 3, 4, 6, 8, 12]);
         let goal = Some(Duration::from_millis(20));
         // Nothing is known yet.
         assert_eq!(pace.choose(12, goal), 12);

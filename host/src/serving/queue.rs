@@ -46,8 +46,8 @@ struct State {
     idle: usize,
     /// How many of them were called and aren't up yet: each call is one into the kernel, and a second one for the same worker does nothing.
     called: usize,
-    /// A batch takes no longer than calling a worker does.
-    is_quick: bool,
+    /// Jobs that come at the same time are to share the call of a worker.
+    shares_calls: bool,
     /// Threads that wait for something to prepare or to finish.
     idle_preparers: usize,
     /// What is said to every further job.
@@ -129,7 +129,7 @@ impl Queue {
             preparing: 0,
             idle: 0,
             called: 0,
-            is_quick: false,
+            shares_calls: false,
             idle_preparers: 0,
             refusing: None,
             refuses_all: false,
@@ -161,7 +161,7 @@ impl Queue {
         }
         let place = state.jobs.partition_point(|other| other.urgency <= job.urgency);
         state.jobs.insert(place, job);
-        if state.is_quick {
+        if state.shares_calls {
             return Ok(Pushed::CallLeft);
         }
         self.call_for(state);
@@ -193,7 +193,7 @@ impl Queue {
     /// What nobody waits for any more is left out: jobs whose client has gone are dropped, those past their deadline answered so.
     pub(super) fn take(&self, batcher: &Batcher, gate: &Gate, summons: impl Fn() -> Option<Summons>) -> Taken {
         let mut state = self.lock();
-        state.is_quick = batcher.is_quick();
+        state.shares_calls = batcher.shares_calls();
         loop {
             let summons = summons();
             match gate.turn.load(Ordering::Acquire) {

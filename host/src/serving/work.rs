@@ -130,7 +130,7 @@ impl Work {
         let recording = self.recording.take();
         let traced = recording.map(|recording| recording.end(self.plan.generation, self.shared.number));
         // Explanations, and calls of the model alone, take other times.
-        if has_steps {
+        if has_steps && replies.iter().all(Result::is_ok) {
             self.plan.batcher.pace.learn(tasks.len(), now.elapsed());
         }
         self.look_for_steps(gate);

@@ -36,6 +36,7 @@ use crate::model::Model;
 use crate::plugin::Library;
 use crate::plugin::Services;
 use crate::plugin::clear_stack;
+use crate::plugin::give_way;
 use crate::plugin::own_thread;
 
 /// What all workers of a generation share.
@@ -153,6 +154,7 @@ impl Worker {
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             own_thread();
+            give_way();
             let mut work = Work::new(plan, library, of_thread);
             match role {
                 Role::Worker => work.run(&queue, &gate, &ready),

@@ -121,7 +121,7 @@ fn batches_end_where_rows_differ_or_the_time_does() {
         ("all", Fake::new(costs(100)), 32),
         ("rows differ", Fake { largest: 4, ..Fake::new(costs(100)) }, 4),
         ("no batch dimension", Fake { has_batch_dimension: false, ..Fake::new(costs(100)) }, 1),
-        ("slow", Fake::new(costs(20_000)), 8),
+        ("slow", Fake::new(costs(20_000)), 12),
         ("slower", Fake::new(costs(1_000_000)), 1),
     ] {
         let mut fake = fake;
