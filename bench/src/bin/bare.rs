@@ -26,7 +26,7 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    // As the server starts it: a thread for each core.
+    // As tokio starts where nobody says otherwise: a thread for each core.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(&arguments.address))
 }
