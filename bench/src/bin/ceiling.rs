@@ -27,6 +27,7 @@ use sconce::model::Model;
 use sconce::model::ModelOptions;
 use sconce::model::Optimization;
 use sconce::model::Runtime;
+use sconce::model::set_threads;
 use serde_json::Value;
 use serde_json::json;
 
@@ -143,6 +144,8 @@ fn measure(model: &dyn Model, inputs: &Inputs, combination: Combination) -> Resu
 
 /// Calls a second of this thread.
 fn call_until(model: &dyn Model, inputs: &Inputs, started: &Barrier, ended: &AtomicBool) -> Result<f64> {
+    // Said on each thread: some of libtorch's kernels ask nobody else how many threads they may use.
+    set_threads(1);
     let _mode = InferenceMode::enter();
     let call = |times: usize| {
         let begin = Instant::now();
