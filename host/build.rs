@@ -5,8 +5,17 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// The files of the shim.
-const SHIM: [&str; 8] =
-    ["shim.h", "shim.cpp", "aoti.cpp", "device.cpp", "forms.cpp", "gradients.cpp", "operators.cpp", "profile.cpp"];
+const SHIM: [&str; 9] = [
+    "shim.h",
+    "shim.cpp",
+    "aoti.cpp",
+    "device.cpp",
+    "forms.cpp",
+    "fused.cpp",
+    "gradients.cpp",
+    "operators.cpp",
+    "profile.cpp",
+];
 
 fn main() {
     for file in SHIM {

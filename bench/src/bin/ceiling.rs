@@ -43,8 +43,8 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "1,28,28")]
     shape: Vec<i64>,
 
-    /// The forms in which the model is called: asLoaded, frozen, optimized, channelsLast; pt2 for a package, which has no others.
-    #[arg(long, value_delimiter = ',', default_value = "asLoaded,frozen,optimized,channelsLast")]
+    /// The forms in which the model is called: asLoaded, frozen, optimized, fused, channelsLast; pt2 for a package, which has no others.
+    #[arg(long, value_delimiter = ',', default_value = "asLoaded,frozen,optimized,fused,channelsLast")]
     forms: Vec<String>,
 
     /// How many inputs a call brings.

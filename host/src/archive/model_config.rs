@@ -57,7 +57,7 @@ pub enum DeviceType {
 }
 
 /// What `optimization` may be.
-pub const OPTIMIZATIONS: &[&str] = &["auto", "asLoaded", "frozen", "optimized", "channelsLast"];
+pub const OPTIMIZATIONS: &[&str] = &["auto", "asLoaded", "frozen", "optimized", "fused", "channelsLast"];
 
 /// Larger than any config; a file beyond it is something else.
 const LARGEST: u64 = 4 << 20;

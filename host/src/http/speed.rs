@@ -31,7 +31,7 @@ pub(super) struct BatchingDescription {
 pub(super) struct OptimizationDescription {
     /// `auto`, or a form.
     asked: &'static str,
-    /// `asLoaded`, `frozen`, `optimized` or `channelsLast`.
+    /// `asLoaded`, `frozen`, `optimized`, `fused` or `channelsLast`.
     kept: &'static str,
     reason: String,
     trials: Vec<TrialDescription>,

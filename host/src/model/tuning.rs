@@ -13,6 +13,8 @@ pub enum Form {
     Frozen,
     /// Frozen, with weights that lie as the processor's kernels want them: `torch.jit.optimize_for_inference`.
     Optimized,
+    /// Frozen, with convolutions and linear layers that are one kernel each with what follows them, as torch.compile makes them, and the rest as in [`Form::Optimized`].
+    Fused,
     /// Frozen, with pictures and the weights of convolutions channels last.
     ChannelsLast,
 }
@@ -84,13 +86,19 @@ const BUDGET: Duration = Duration::from_millis(1000);
 /// A form must be that much faster than the model as it was loaded: it takes memory.
 const WORTH_IT: f64 = 0.97;
 
+/// With such a gain the others aren't tried: it holds much of theirs already, and a start is to be short.
+const CLEAR: f64 = 0.9;
+
+/// A slow model whose batches of two take less time than that for each input is tried with larger ones: it takes as long as all of their inputs one by one.
+const SHARES: f64 = 0.92;
+
 /// Timed calls that are shorter are repeated, so that a moment's disturbance doesn't decide.
 const LONG_ENOUGH: Duration = Duration::from_millis(4);
 
 // === impl Form ===
 
 impl Form {
-    const ALL: [Self; 4] = [Self::AsLoaded, Self::Frozen, Self::Optimized, Self::ChannelsLast];
+    const ALL: [Self; 5] = [Self::AsLoaded, Self::Frozen, Self::Optimized, Self::Fused, Self::ChannelsLast];
 
     /// As configs say it and clients read it.
     pub fn as_str(self) -> &'static str {
@@ -98,6 +106,7 @@ impl Form {
             Self::AsLoaded => "asLoaded",
             Self::Frozen => "frozen",
             Self::Optimized => "optimized",
+            Self::Fused => "fused",
             Self::ChannelsLast => "channelsLast",
         }
     }
@@ -107,7 +116,7 @@ impl Form {
 
 impl Optimization {
     /// What a config may say.
-    pub const WORDS: [&str; 5] = ["auto", "asLoaded", "frozen", "optimized", "channelsLast"];
+    pub const WORDS: [&str; 6] = ["auto", "asLoaded", "frozen", "optimized", "fused", "channelsLast"];
 
     /// From the word in a config.
     pub fn parse(word: &str) -> Option<Self> {
@@ -151,10 +160,23 @@ impl Tuning {
     }
 }
 
+/// Why a form is out.
+enum NotKept {
+    Because(String),
+    /// So are all others: the model itself doesn't give the same twice.
+    NothingToCompare(String),
+}
+
 struct Search<'a> {
     stage: &'a mut dyn Stage,
     began: Duration,
     trials: Vec<Trial>,
+}
+
+impl From<String> for NotKept {
+    fn from(reason: String) -> Self {
+        Self::Because(reason)
+    }
 }
 
 impl Search<'_> {
@@ -165,34 +187,34 @@ impl Search<'_> {
         }
         let candidates: &[Form] = match wish {
             Optimization::Only(Form::AsLoaded) => return keep("model-config.yaml asks for it"),
-            // The likeliest first: the budget may end before the last.
-            Optimization::Auto => &[Form::Optimized, Form::ChannelsLast, Form::Frozen],
+            // The likeliest first: a clear gain or the budget's end spare the rest.
+            Optimization::Auto => &[Form::Fused, Form::Optimized, Form::ChannelsLast, Form::Frozen],
             Optimization::Only(form) => &[form],
         };
-        match self.stage.difference(Form::AsLoaded) {
-            Ok(None) => {}
-            Ok(Some(difference)) => {
-                return keep(&format!(
-                    "the model gives different answers to the same input ({difference}), so that no other form can be compared with it"
-                ));
-            }
+        let mut right = match self.time(Form::AsLoaded, 1) {
+            Ok(alone) => vec![(Form::AsLoaded, vec![(1, alone)])],
             Err(error) => return keep(&format!("the model fails on the sample: {error}")),
-        }
-        let mut outcome = self.time(Form::AsLoaded, 1);
-        let mut right = Vec::new();
-        if let Ok(alone) = &outcome {
-            right.push((Form::AsLoaded, vec![(1, *alone)]));
-        }
+        };
         for &form in candidates {
             // What is optimised is frozen first.
             if form == Form::Frozen && right.iter().any(|(known, _)| *known == Form::Optimized) {
                 continue;
             }
-            outcome =
-                if self.has_time() { self.try_form(form) } else { Err("there was no time left to try it".to_owned()) };
+            if fastest(&right).is_some_and(|(_, gain)| gain < CLEAR) {
+                break;
+            }
+            let outcome = match self.has_time() {
+                true => self.try_form(form),
+                false => Err(NotKept::Because("there was no time left to try it".to_owned())),
+            };
             match outcome {
                 Ok(alone) => right.push((form, vec![(1, alone)])),
-                Err(reason) => self.trials.push(Trial { form, outcome: Err(reason) }),
+                Err(NotKept::Because(reason)) => self.trials.push(Trial { form, outcome: Err(reason) }),
+                Err(NotKept::NothingToCompare(difference)) => {
+                    return keep(&format!(
+                        "the model gives different answers to the same input ({difference}), so that no other form can be compared with it"
+                    ));
+                }
             }
         }
         self.time_larger(&mut right);
@@ -214,11 +236,15 @@ impl Search<'_> {
     }
 
     /// The time of one call, where the form gives what it should.
-    fn try_form(&mut self, form: Form) -> Result<Duration, String> {
+    fn try_form(&mut self, form: Form) -> Result<Duration, NotKept> {
         self.stage.prepare(form)?;
-        match self.stage.difference(form)? {
-            Some(difference) => Err(format!("it gives something else: {difference}")),
-            None => self.time(form, 1),
+        let Some(difference) = self.stage.difference(form)? else {
+            return Ok(self.time(form, 1)?);
+        };
+        // Asked only now: a form that gives the same shows that the model does, too.
+        match self.stage.difference(Form::AsLoaded)? {
+            Some(difference) => Err(NotKept::NothingToCompare(difference)),
+            None => Err(NotKept::Because(format!("it gives something else: {difference}"))),
         }
     }
 
@@ -245,6 +271,9 @@ impl Search<'_> {
             return Vec::new();
         };
         let mut batches = vec![(1, alone)];
+        if alone >= LONG_ENOUGH && !self.shares(form, alone) {
+            return batches;
+        }
         for size in BUCKETS.into_iter().skip(1).rev() {
             // One by one, as a batch to be compared and to warm up, and to be timed.
             if alone * 3 * u32::try_from(size).unwrap_or(u32::MAX) > self.left() {
@@ -260,6 +289,15 @@ impl Search<'_> {
             }
         }
         batches
+    }
+
+    /// Whether a slow model does two at once in less time than one after the other.
+    fn shares(&mut self, form: Form, alone: Duration) -> bool {
+        // The first call prepares for the shape, and one alone may have been the first when it was timed.
+        let mut time = |size| self.stage.time(form, size, 1);
+        let both = time(2).and_then(|_| time(2));
+        let alone = time(1).map_or(alone, |again| again.min(alone));
+        both.is_ok_and(|both| both < alone.mul_f64(2.0 * SHARES))
     }
 
     /// Of a batch that was timed when forms were compared.
@@ -283,6 +321,10 @@ impl Search<'_> {
         let mut best = self.stage.time(form, size, 1)?;
         if best * 8 < LONG_ENOUGH {
             self.stage.time(form, size, 2)?;
+        }
+        if best >= LONG_ENOUGH * 4 {
+            // What the first call prepares is little beside it.
+            return Ok(best.min(self.stage.time(form, size, 1)?));
         }
         let calls = if best >= LONG_ENOUGH { 1 } else { 4 };
         let rounds = if best >= LONG_ENOUGH { 2 } else { 3 };

@@ -1,4 +1,4 @@
-// The forms that a TorchScript module can be brought into so that it runs faster: frozen, optimised, channels last.
+// The forms that a TorchScript module can be brought into so that it runs faster: frozen, optimised, fused, channels last.
 //
 // What a form gives is never trusted here: forms.rs compares it with what the module gives as it was loaded.
 
@@ -13,7 +13,7 @@ using namespace sconce;
 namespace {
 
 // The same numbers as in forms.rs; 0 is the module as it was loaded, which is no form of its own.
-enum FormKind { FROZEN = 1, OPTIMIZED = 2, CHANNELS_LAST = 3 };
+enum FormKind { FROZEN = 1, OPTIMIZED = 2, CHANNELS_LAST = 3, FUSED = 4 };
 
 bool is_picture(const at::Tensor &tensor) { return tensor.dim() == 4 && tensor.is_floating_point(); }
 
@@ -37,7 +37,11 @@ std::unique_ptr<Form> make(const torch::jit::Module &module, int kind) {
     return form;
   }
   form->module = torch::jit::freeze(module);
-  if (kind == OPTIMIZED)
+  if (kind == FUSED) {
+    std::shared_ptr<torch::jit::Graph> graph = form->module.get_method("forward").graph();
+    fuse(graph);
+  }
+  if (kind == OPTIMIZED || kind == FUSED)
     form->module = torch::jit::optimize_for_inference(form->module);
   return form;
 }

@@ -89,6 +89,7 @@ impl RawModel {
             Form::Frozen => 1,
             Form::Optimized => 2,
             Form::ChannelsLast => 3,
+            Form::Fused => 4,
         };
         let mut made = null_mut();
         // SAFETY: the pointers are valid for the call; on success the form is ours.

@@ -70,6 +70,9 @@ const torch::jit::Module &module_of(const Model &model);
 // The inputs of a method, as the types of its parameters want them; the first of `arguments` is the module itself.
 std::vector<c10::IValue> read_all(const Input *inputs, size_t count, const std::vector<c10::Argument> &arguments);
 
+// Puts oneDNN's kernels for whole layers into a frozen graph; raises where there is nothing to put them for.
+void fuse(std::shared_ptr<torch::jit::Graph> &graph);
+
 // Calls a method of a form, or of the module as it was loaded where that is null.
 c10::IValue call(const Model &model, const Form *form, const std::string &method, const Input *inputs, size_t count);
 

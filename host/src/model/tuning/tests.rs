@@ -4,7 +4,7 @@ use super::*;
 
 /// Microseconds for a batch of 1 and for each further input, by form; `None` can't be made.
 struct Fake {
-    costs: [Option<(u64, u64)>; 4],
+    costs: [Option<(u64, u64)>; 5],
     differs: Option<Form>,
     largest: usize,
     has_batch_dimension: bool,
@@ -12,7 +12,7 @@ struct Fake {
 }
 
 impl Fake {
-    fn new(costs: [Option<(u64, u64)>; 4]) -> Self {
+    fn new(costs: [Option<(u64, u64)>; 5]) -> Self {
         Self { costs, differs: None, largest: 32, has_batch_dimension: true, spent: Duration::ZERO }
     }
 
@@ -27,7 +27,8 @@ impl Stage for Fake {
     }
 
     fn difference(&mut self, form: Form) -> Result<Option<String>, String> {
-        Ok((self.differs == Some(form)).then(|| "by 1".to_owned()))
+        // A model that never gives the same is never given the same by its forms.
+        Ok((self.differs == Some(form) || self.differs == Some(Form::AsLoaded)).then(|| "by 1".to_owned()))
     }
 
     fn spent(&self) -> Duration {
@@ -56,16 +57,16 @@ impl Stage for Fake {
 
 #[test]
 fn the_fastest_form_that_gives_the_same_is_kept() {
-    let mnist = [Some((280, 500)), Some((310, 480)), Some((243, 137)), Some((260, 200))];
+    let mnist = [Some((280, 500)), Some((310, 480)), Some((243, 137)), Some((228, 125)), Some((260, 200))];
     let auto = Optimization::Auto;
     let only = Optimization::Only;
     for (name, fake, wish, kept, reason) in [
-        ("fastest", Fake::new(mnist), auto, Form::Optimized, "it gives the same and takes 0."),
+        ("fastest", Fake::new(mnist), auto, Form::Fused, "it gives the same and takes 0."),
         (
             "another answer",
-            Fake { differs: Some(Form::Optimized), ..Fake::new(mnist) },
+            Fake { differs: Some(Form::Fused), ..Fake::new(mnist) },
             auto,
-            Form::ChannelsLast,
+            Form::Optimized,
             "it gives",
         ),
         (
@@ -77,15 +78,15 @@ fn the_fastest_form_that_gives_the_same_is_kept() {
         ),
         (
             "not worth it",
-            Fake::new([Some((100, 100)), Some((99, 99)), None, None]),
+            Fake::new([Some((100, 100)), Some((99, 99)), None, None, None]),
             auto,
             Form::AsLoaded,
             "no other form",
         ),
-        ("none", Fake::new([Some((100, 100)), None, None, None]), auto, Form::AsLoaded, "no other form"),
+        ("none", Fake::new([Some((100, 100)), None, None, None, None]), auto, Form::AsLoaded, "no other form"),
         (
             "asked for, slower",
-            Fake::new([Some((100, 100)), Some((200, 200)), None, None]),
+            Fake::new([Some((100, 100)), Some((200, 200)), None, None, None]),
             only(Form::Frozen),
             Form::Frozen,
             "asks for it",
@@ -98,12 +99,20 @@ fn the_fastest_form_that_gives_the_same_is_kept() {
             "by 1",
         ),
         ("asked for as it is", Fake::new(mnist), only(Form::AsLoaded), Form::AsLoaded, "asks for it"),
-        // At batch 1 the frozen one is faster, and at 8 it isn't.
+        // At batch 1 the fused one is faster, and at 8 it isn't.
         (
             "by batches",
-            Fake::new([Some((280, 280)), Some((240, 400)), Some((250, 100)), None]),
+            Fake::new([Some((280, 280)), None, Some((270, 100)), Some((260, 400)), None]),
             auto,
             Form::Optimized,
+            "takes",
+        ),
+        // The second would be faster still; what is clear already isn't paid for again.
+        (
+            "a clear gain",
+            Fake::new([Some((280, 280)), None, Some((100, 100)), Some((200, 200)), None]),
+            auto,
+            Form::Fused,
             "takes",
         ),
     ] {
@@ -116,13 +125,14 @@ fn the_fastest_form_that_gives_the_same_is_kept() {
 
 #[test]
 fn batches_end_where_rows_differ_or_the_time_does() {
-    let costs = |one| [Some((one, one)), None, None, None];
+    let costs = |one, more| [Some((one, more)), None, None, None, None];
     for (name, fake, largest) in [
-        ("all", Fake::new(costs(100)), 32),
-        ("rows differ", Fake { largest: 4, ..Fake::new(costs(100)) }, 4),
-        ("no batch dimension", Fake { has_batch_dimension: false, ..Fake::new(costs(100)) }, 1),
-        ("slow", Fake::new(costs(20_000)), 12),
-        ("slower", Fake::new(costs(1_000_000)), 1),
+        ("all", Fake::new(costs(100, 100)), 32),
+        ("rows differ", Fake { largest: 4, ..Fake::new(costs(100, 100)) }, 4),
+        ("no batch dimension", Fake { has_batch_dimension: false, ..Fake::new(costs(100, 100)) }, 1),
+        ("slow", Fake::new(costs(20_000, 15_000)), 12),
+        ("slow, and no faster together", Fake::new(costs(20_000, 20_000)), 1),
+        ("slower", Fake::new(costs(1_000_000, 500_000)), 1),
     ] {
         let mut fake = fake;
         let tuning = Tuning::find(Optimization::Auto, &mut fake);

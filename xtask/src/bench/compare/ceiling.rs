@@ -15,7 +15,7 @@ use super::results::PACKAGE;
 use crate::workspace;
 
 /// In which TorchScript is called.
-const FORMS: &str = "asLoaded,frozen,optimized,channelsLast";
+const FORMS: &str = "asLoaded,frozen,optimized,fused,channelsLast";
 
 /// Measures every form, batch size and number of threads once more.
 pub(super) fn round(bench: &Bench, model: &Model, contest: &mut Contest) {

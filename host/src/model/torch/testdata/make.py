@@ -158,6 +158,50 @@ class Pictures(nn.Module):
         return self.head(self.steps(x))
 
 
+class Layers(nn.Module):
+    """Layers with what can follow them: activations, sums, both; and large linear layers, one of them in a branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.grouped = nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=4, bias=False)
+        self.alone = nn.ModuleList([nn.Conv2d(16, 16, 1) for _ in range(6)])
+        self.activations = nn.ModuleList([nn.Hardtanh(-0.5, 0.5), nn.ReLU6(), nn.Hardswish(), nn.SiLU(), nn.Sigmoid(), nn.Tanh()])
+        self.shortcut = nn.Conv2d(16, 16, 1)
+        self.wide = nn.Linear(16 * 4 * 4, 256)
+        self.exact = nn.GELU()
+        self.about = nn.GELU(approximate="tanh")
+        self.head = nn.Linear(256, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu_(self.first(x))
+        # A sum of two convolutions, one with what was there, and one that is broadcast.
+        x = torch.relu(self.grouped(x) + self.shortcut(x))
+        for layer, activation in zip(self.alone, self.activations):
+            x = x + activation(layer(x))
+        x = self.shortcut(x) + x
+        x = x + self.shortcut(x).mean([2, 3], keepdim=True)
+        x = x.flatten(1)
+        if x.size(0) > 0:
+            x = self.about(self.wide(x))
+        else:
+            x = self.exact(self.wide(x))
+        return self.head(x)
+
+
+class Writing(nn.Module):
+    """Writes into what a layer gave."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        y[:, 0] = 1.0
+        return torch.relu(y)
+
+
 class Mixing(nn.Module):
     """A row depends on the others of its batch."""
 
@@ -191,5 +235,6 @@ class Words(nn.Module):
 
 
 torch.manual_seed(0)
-for name, module in [("pictures", Pictures()), ("mixing", Mixing()), ("fixed", Fixed()), ("chance", Chance()), ("words", Words())]:
+for name, module in [("pictures", Pictures()), ("mixing", Mixing()), ("fixed", Fixed()), ("chance", Chance()), ("words", Words()),
+                     ("layers", Layers()), ("writing", Writing())]:
     save(name, module)

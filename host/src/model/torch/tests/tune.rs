@@ -39,7 +39,7 @@ fn forward(model: &dyn Model, shape: &[i64]) -> Result<Vec<f32>, String> {
 fn every_form_of_a_network_gives_the_same() {
     let expected = forward(&*model("pictures.pt", Optimization::Auto), &[3, 3, 8, 8]).unwrap();
     assert_eq!(expected.len(), 12);
-    for form in [Form::AsLoaded, Form::Frozen, Form::Optimized, Form::ChannelsLast] {
+    for form in [Form::AsLoaded, Form::Frozen, Form::Optimized, Form::Fused, Form::ChannelsLast] {
         let model = model("pictures.pt", Optimization::Only(form));
         assert!(model.tuning().is_none());
         let before = model.footprint();
@@ -58,6 +58,39 @@ fn every_form_of_a_network_gives_the_same() {
         let (kept, plain) = (forward(&*model, &[1, 2, 8, 8]), self::model("pictures.pt", Optimization::Auto));
         assert_eq!(kept, forward(&*plain, &[1, 2, 8, 8]), "{form:?}");
         assert_eq!(model.tuning().unwrap(), tuning);
+    }
+}
+
+#[test]
+fn layers_take_over_what_follows_them() {
+    let expected = forward(&*model("layers.pt", Optimization::Auto), &[5, 3, 8, 8]).unwrap();
+    let fused = model("layers.pt", Optimization::Only(Form::Fused));
+    let tuning = tune(&*fused, &[1, 3, 8, 8]);
+    assert_eq!((tuning.kept, tuning.largest_batch()), (Form::Fused, 32), "{tuning:?}");
+    let given = forward(&*fused, &[5, 3, 8, 8]).unwrap();
+    assert_eq!(given.len(), 15);
+    for (one, other) in expected.iter().zip(&given) {
+        assert!((one - other).abs() < 1e-5, "{expected:?} and {given:?}");
+    }
+    // A picture of another size is too large for the linear layer, and the kernels are not asked to read beyond it.
+    let (kept, plain) = (forward(&*fused, &[1, 3, 16, 8]), forward(&*model("layers.pt", Optimization::Auto), &[1, 3, 16, 8]));
+    assert!(kept.is_err());
+    assert_eq!(kept, plain);
+}
+
+#[test]
+fn what_has_no_layer_to_fuse_says_so() {
+    for (file, shape, reason) in [
+        ("words.pt", &[1, 6][..], "no convolution over pictures"),
+        ("writing.pt", &[1, 3, 8, 8], "writes into a tensor in place"),
+    ] {
+        let model = model(file, Optimization::Only(Form::Fused));
+        let bytes: Vec<u8> = [0_i64, 1, 2, 3, 4, 4].iter().flat_map(|index| index.to_ne_bytes()).collect();
+        let tuning = match file {
+            "words.pt" => model.tune(&[input(RawTensor::plain(DType::I64.code(), shape, &bytes))]).unwrap(),
+            _ => tune(&*model, shape),
+        };
+        assert!(tuning.kept == Form::AsLoaded && tuning.reason.contains(reason), "{file}: {tuning:?}");
     }
 }
 
