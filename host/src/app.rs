@@ -222,6 +222,9 @@ impl App {
                 })
                 .collect(),
         };
+        if !items.is_empty() {
+            self.registry.expect_loads();
+        }
         let mut endpoints = Vec::new();
         for (name, url, path) in items {
             let package = path.and_then(|path| Package::open(&path, self.work_dir.path()));

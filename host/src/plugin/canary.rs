@@ -118,6 +118,14 @@ impl Canary {
         Self { program, passed: Mutex::default(), keepers: Mutex::default() }
     }
 
+    /// Starts a keeper, which loads libtorch while the caller does something else: the first trial needn't wait for it.
+    pub fn make_ready(&self) {
+        // Where it can't be started, the trial says so.
+        if let Ok(keeper) = Keeper::start(&self.program) {
+            self.keepers.lock().unwrap_or_else(PoisonError::into_inner).push(keeper);
+        }
+    }
+
     /// Runs the trial of a private copy, or returns at once if the same bytes have passed the same trial before.
     pub fn try_library(
         &self,

@@ -178,6 +178,11 @@ impl Registry {
         })
     }
 
+    /// Begins what every load needs, while the archives are still being opened.
+    pub fn expect_loads(&self) {
+        self.loader.canary.make_ready();
+    }
+
     /// Loads what was registered and serves it, or says why not; as many at a time as there are cores. Blocks until all is done.
     ///
     /// Each is loaded on a thread of its own, which ends afterwards: a library's start-up code runs on it.
