@@ -32,10 +32,10 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The command as one would type it, with the variables that were set for it.
+/// The command as one would type it, with the variables that were set for it; not the search path, which is the machine's.
 pub(crate) fn shown(command: &Command) -> String {
-    let variables =
-        command.get_envs().filter_map(|(name, value)| Some(format!("{}={:?}", name.to_string_lossy(), value?)));
+    let variables = command.get_envs().filter(|(name, _)| *name != "PATH");
+    let variables = variables.filter_map(|(name, value)| Some(format!("{}={:?}", name.to_string_lossy(), value?)));
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let arguments = std::iter::once(program).chain(command.get_args()).map(quoted);
     variables.chain(arguments).collect::<Vec<_>>().join(" ")

@@ -55,6 +55,10 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     threads: Vec<usize>,
 
+    /// So many copies of the model, each with weights of its own, called in turn: what many models cost without a server.
+    #[arg(long, default_value_t = 1)]
+    copies: usize,
+
     /// How long each combination is measured.
     #[arg(long, default_value_t = 500)]
     milliseconds: u64,
@@ -86,13 +90,13 @@ fn main() -> Result<()> {
     let time = Duration::from_millis(arguments.milliseconds);
     let mut rows = Vec::new();
     for form in &arguments.forms {
-        let loaded = load(&arguments, form).map_err(|error| format!("{error:#}"));
+        let copies = (0..arguments.copies.max(1)).map(|_| load(&arguments, form));
+        let loaded = copies.collect::<Result<Vec<_>>>().map_err(|error| format!("{error:#}"));
         for &batch in &arguments.batches {
             let inputs = Inputs::new(batch, &arguments.shape);
             for &threads in &arguments.threads {
-                let calls = loaded.as_ref().map_err(String::clone).and_then(|model| {
-                    measure(model.as_ref(), &inputs, Combination { threads, time })
-                        .map_err(|error| format!("{error:#}"))
+                let calls = loaded.as_ref().map_err(String::clone).and_then(|models| {
+                    measure(models, &inputs, Combination { threads, time }).map_err(|error| format!("{error:#}"))
                 });
                 rows.push(json!({
                     "form": form,
@@ -125,12 +129,12 @@ fn load(arguments: &Arguments, form: &str) -> Result<Arc<dyn Model>> {
 }
 
 /// Calls a second, of all threads together.
-fn measure(model: &dyn Model, inputs: &Inputs, combination: Combination) -> Result<f64> {
+fn measure(models: &[Arc<dyn Model>], inputs: &Inputs, combination: Combination) -> Result<f64> {
     let started = Barrier::new(combination.threads + 1);
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         let callers: Vec<_> =
-            (0..combination.threads).map(|_| scope.spawn(|| call_until(model, inputs, &started, &ended))).collect();
+            (0..combination.threads).map(|_| scope.spawn(|| call_until(models, inputs, &started, &ended))).collect();
         started.wait();
         thread::sleep(combination.time);
         ended.store(true, Ordering::Relaxed);
@@ -143,23 +147,33 @@ fn measure(model: &dyn Model, inputs: &Inputs, combination: Combination) -> Resu
 }
 
 /// Calls a second of this thread.
-fn call_until(model: &dyn Model, inputs: &Inputs, started: &Barrier, ended: &AtomicBool) -> Result<f64> {
+fn call_until(models: &[Arc<dyn Model>], inputs: &Inputs, started: &Barrier, ended: &AtomicBool) -> Result<f64> {
     // Said on each thread: some of libtorch's kernels ask nobody else how many threads they may use.
     set_threads(1);
     let _mode = InferenceMode::enter();
-    let call = |times: usize| {
-        let begin = Instant::now();
+    let call = |model: &Arc<dyn Model>, times: usize| {
         let called = inputs.lend(|event| model.repeat(&[event], times));
-        called.map(|()| begin.elapsed()).map_err(|error| anyhow::anyhow!("the model can't be called: {error}"))
+        called.map_err(|error| anyhow::anyhow!("the model can't be called: {error}"))
     };
-    let warmed = call(WARM_UP_CALLS).and_then(|_| call(1));
+    // Of several models each is called once before the next one is.
+    let row_of = |calls: usize| -> Result<Duration> {
+        let begin = Instant::now();
+        match models {
+            [model] => call(model, calls)?,
+            _ => models.iter().cycle().take(calls).try_for_each(|model| call(model, 1))?,
+        }
+        Ok(begin.elapsed())
+    };
+    let warmed = models.iter().try_for_each(|model| call(model, WARM_UP_CALLS)).and_then(|()| row_of(1));
     // After a failure too: the others wait for this one.
     started.wait();
     let once = warmed?;
-    let row = (ROW.as_secs_f64() / once.as_secs_f64().max(1e-9)).clamp(1.0, 1e4) as usize;
+    let fits = (ROW.as_secs_f64() / once.as_secs_f64().max(1e-9)).clamp(1.0, 1e4) as usize;
+    // Whole rounds, so that each model comes as often as the others.
+    let row = fits.next_multiple_of(models.len());
     let (mut calls, mut taken) = (0, Duration::ZERO);
     while !ended.load(Ordering::Relaxed) {
-        taken += call(row)?;
+        taken += row_of(row)?;
         calls += row;
     }
     anyhow::ensure!(calls > 0, "the time was too short for a single call");

@@ -49,7 +49,7 @@ impl Report {
         Ok(())
     }
 
-    fn markdown(&self) -> String {
+    pub(super) fn markdown(&self) -> String {
         let sections: String = self.sections.iter().map(Section::markdown).collect();
         format!("# {}\n\n`{}`\n\n{}.\n{sections}", self.title, self.command, self.machine)
     }

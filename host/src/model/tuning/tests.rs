@@ -62,13 +62,7 @@ fn the_fastest_form_that_gives_the_same_is_kept() {
     let only = Optimization::Only;
     for (name, fake, wish, kept, reason) in [
         ("fastest", Fake::new(mnist), auto, Form::Fused, "it gives the same and takes 0."),
-        (
-            "another answer",
-            Fake { differs: Some(Form::Fused), ..Fake::new(mnist) },
-            auto,
-            Form::Optimized,
-            "it gives",
-        ),
+        ("another answer", Fake { differs: Some(Form::Fused), ..Fake::new(mnist) }, auto, Form::Optimized, "it gives"),
         (
             "never the same",
             Fake { differs: Some(Form::AsLoaded), ..Fake::new(mnist) },

@@ -1,6 +1,7 @@
 //! libtorch alone, through the program `ceiling` of `bench/`: the same model file, no server.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -11,6 +12,7 @@ use super::Bench;
 use super::contestant::Model;
 use super::results::Alone;
 use super::results::Contest;
+use super::results::FUSED;
 use super::results::PACKAGE;
 use crate::workspace;
 
@@ -51,18 +53,33 @@ fn measure(bench: &Bench, model: &Model) -> Result<Vec<Alone>> {
     Ok(rows)
 }
 
+/// One request a call on all cores, with so many copies of the model called in turn: microseconds of processor time each.
+pub(super) fn cost(bench: &Bench, model: &Model, copies: usize) -> Result<f64> {
+    let file = model.file.as_ref().context("there is no model file; this is a bug")?;
+    let mut command = program(bench, model, file, FUSED);
+    command.args(["--threads", &bench.cores.to_string(), "--batches", "1", "--copies", &copies.to_string()]);
+    let per_second = said(&mut command)?.first().and_then(Alone::median).context("the model can't be fused")?;
+    Ok(bench.cores as f64 * 1e6 / per_second)
+}
+
 fn call(bench: &Bench, model: &Model, file: &Path, forms: &str) -> Result<Vec<Alone>> {
-    let mut command = workspace::program(&bench.programs, "ceiling");
+    let mut command = program(bench, model, file, forms);
     let mut threads = vec!["1".to_owned()];
     if bench.cores > 1 {
         threads.push(bench.cores.to_string());
     }
+    command.args(["--threads", &threads.join(","), "--batches", bench.plan.batches(model)]);
+    said(&mut command)
+}
+
+fn program(bench: &Bench, model: &Model, file: &Path, forms: &str) -> Command {
+    let mut command = workspace::program(&bench.programs, "ceiling");
+    command.arg(file).args(["--forms", forms, "--shape", model.shape]);
+    command.args(["--milliseconds", &bench.plan.alone.as_millis().to_string()]);
     command
-        .arg(file)
-        .args(["--forms", forms])
-        .args(["--shape", model.shape, "--threads", &threads.join(",")])
-        .args(["--batches", bench.plan.batches(model)])
-        .args(["--milliseconds", &bench.plan.alone.as_millis().to_string()]);
+}
+
+fn said(command: &mut Command) -> Result<Vec<Alone>> {
     let output = command.output().context("the program ceiling can't be started")?;
     if !output.status.success() {
         bail!("the program ceiling failed: {}", String::from_utf8_lossy(&output.stderr).trim());

@@ -156,7 +156,11 @@ pub(super) fn run(arguments: &CompareArgs) -> Result<()> {
         scale.workers(&bench, resnet)?;
     }
     if let Some(mnist) = models.iter().find(|model| model.name == MNIST && wanted(MNIST)) {
-        scale.models(&bench, mnist)?;
+        scale.alone(&bench, mnist);
+        scale.models(&bench, mnist, &[scale::Batching::Automatic, scale::Batching::Off])?;
+    }
+    if let Some(echo) = models.iter().find(|model| model.name == ECHO && wanted(ECHO)) {
+        scale.models(&bench, echo, &[scale::Batching::Automatic])?;
     }
     output::write(&bench, report, &contests, &scale, &arguments.out(&target))
 }

@@ -53,8 +53,10 @@ pub(super) fn write(bench: &Bench, mut report: Report, contests: &[Contest], sca
         report.add(Section {
             title: "Workers and many models",
             method: "Sconce alone. Memory under a closed loop; many models are copies of MNIST in files of their own, \
-                     asked in turn by 32 connections. With batching off each request is a call of its own: with many \
-                     models fewer requests are for the same one, so that fewer can share a call."
+                     asked in turn by 32 connections, and echo, which has no weights. With batching off each request is \
+                     a call of its own: with many models fewer requests are for the same one, so that fewer can share \
+                     a call. libtorch alone calls as many copies in turn, fused, one request a call: what their weights \
+                     cost that the processor's cache can't hold."
                 .to_owned(),
             tables,
         });
@@ -70,9 +72,21 @@ pub(super) fn write(bench: &Bench, mut report: Report, contests: &[Contest], sca
         "scale": scale.json(),
     });
     let title = format!("Sconce, its ceilings and its peers: {}", machine::described());
-    put(&out.join(JSON), &format!("{json:#}\n"))?;
+    let portable = |text: String| portable(bench, text);
+    put(&out.join(JSON), &portable(format!("{json:#}\n")))?;
     put(&out.join(PLOT), &plot::svg(&title, contests, connections, bench.cores))?;
-    report.write_markdown(&out.join(MARKDOWN))
+    put(&out.join(MARKDOWN), &portable(report.markdown()))
+}
+
+/// Without the paths of this machine and this run: results are shown to others.
+fn portable(bench: &Bench, text: String) -> String {
+    let programs = bench.peers.as_ref().and_then(Peers::programs);
+    let within = |folder: &Path| format!("{}/", folder.display());
+    let mut short = text.replace(&bench.folder.display().to_string(), "WORK");
+    for folder in programs.into_iter().chain([workspace::root().as_path()]) {
+        short = short.replace(&within(folder), "");
+    }
+    short
 }
 
 fn section(bench: &Bench, contest: &Contest) -> Section {

@@ -58,6 +58,11 @@ impl Peers {
         Ok(Self { python: environment.ready()? })
     }
 
+    /// Where the programs are that come with it.
+    pub(super) fn programs(&self) -> Option<&Path> {
+        self.python.parent()
+    }
+
     /// What is installed, as `name==version`.
     pub(super) fn versions(&self) -> Vec<String> {
         const TOLD: [&str; 7] = ["torch", "torchvision", "torchserve", "mosec", "numpy", "pillow", "Python"];
@@ -186,10 +191,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = Place { folder: folder.path().to_owned(), ports: [1, 2, 3, 4, 5] };
         let peers = Peers { python: "/env/bin/python".into() };
-        let shown = process::shown(&peers.mosec(&model(), &place).unwrap());
-        for expected in ["OMP_NUM_THREADS=\"1\"", "BENCH_MODEL=\"/m.pt\"", "PATH=\"/env/bin:", "--port 1 "] {
+        let command = peers.mosec(&model(), &place).unwrap();
+        let shown = process::shown(&command);
+        for expected in ["OMP_NUM_THREADS=\"1\"", "BENCH_MODEL=\"/m.pt\"", "--port 1 "] {
             assert!(shown.contains(expected), "{shown}");
         }
+        // Set, and not shown: results are read on other machines.
+        let path = command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, value)| value).unwrap();
+        assert!(path.to_string_lossy().starts_with("/env/bin:") && !shown.contains("PATH"), "{shown}");
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(super) struct Alone {
 
 /// The form of an AOTInductor package, which has no others.
 pub(super) const PACKAGE: &str = "pt2";
+/// The form that libtorch doesn't offer for TorchScript by itself: Sconce makes it.
+pub(super) const FUSED: &str = "fused";
 
 // === impl Contest ===
 
@@ -85,6 +87,11 @@ impl Contest {
     /// The fastest that libtorch alone is with so many threads and the TorchScript model.
     pub(super) fn best_alone(&self, threads: usize) -> Option<&Alone> {
         self.fastest(|alone| alone.threads == threads as u64 && alone.form != PACKAGE)
+    }
+
+    /// The same in a form that libtorch offers by itself.
+    pub(super) fn best_of_libtorch(&self, threads: usize) -> Option<&Alone> {
+        self.fastest(|alone| alone.threads == threads as u64 && ![PACKAGE, FUSED].contains(&alone.form.as_str()))
     }
 
     /// The same with the package.

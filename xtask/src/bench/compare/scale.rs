@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Bench;
+use super::ceiling;
 use super::contestant::Model;
 use super::contestant::Place;
 use super::contestant::Running;
@@ -25,6 +26,8 @@ use crate::bench::load::Load;
 pub(super) struct Scale {
     pub(super) workers: Vec<Workers>,
     pub(super) crowds: Vec<Crowd>,
+    /// What libtorch alone takes for a request, by the number of models.
+    pub(super) alone: Vec<(usize, f64)>,
 }
 
 /// One model with so many workers.
@@ -38,6 +41,7 @@ pub(super) struct Workers {
 /// So many models, asked one after the other.
 #[derive(Debug)]
 pub(super) struct Crowd {
+    pub(super) model: &'static str,
     pub(super) models: usize,
     pub(super) batching: Batching,
     pub(super) rounds: Vec<Round>,
@@ -98,10 +102,24 @@ impl Scale {
         Ok(())
     }
 
+    /// Measures libtorch alone, with more and more copies of the model.
+    pub(super) fn alone(&mut self, bench: &Bench, model: &Model) {
+        println!("\n== libtorch alone, many models");
+        for &count in bench.plan.models {
+            match ceiling::cost(bench, model, count) {
+                Ok(cost) => {
+                    println!("  {count:3} models: {cost:.0} µs of processor time a call");
+                    self.alone.push((count, cost));
+                }
+                Err(error) => eprintln!("  {count} models: {error:#}"),
+            }
+        }
+    }
+
     /// Measures one model's requests among more and more models.
-    pub(super) fn models(&mut self, bench: &Bench, model: &Model) -> Result<()> {
-        for batching in [Batching::Automatic, Batching::Off] {
-            println!("\n== many models, batching {}", batching.shown());
+    pub(super) fn models(&mut self, bench: &Bench, model: &Model, batchings: &[Batching]) -> Result<()> {
+        for &batching in batchings {
+            println!("\n== many models of {}, batching {}", model.name, batching.shown());
             let mut standing = Vec::new();
             for &count in bench.plan.models {
                 match Standing::start(bench, model, count, batching) {
@@ -132,9 +150,10 @@ impl Scale {
     }
 
     /// The cost of a request with so many models, as a multiple of what it is with one.
-    pub(super) fn cost_ratio(&self, models: usize, batching: Batching) -> Option<f64> {
+    pub(super) fn cost_ratio(&self, model: &str, models: usize, batching: Batching) -> Option<f64> {
         let cost = |models| {
-            let crowd = self.crowds.iter().find(|crowd| crowd.models == models && crowd.batching == batching)?;
+            let same = |crowd: &&Crowd| (crowd.model, crowd.models, crowd.batching) == (model, models, batching);
+            let crowd = self.crowds.iter().find(same)?;
             Some(crowd.cost()?.median)
         };
         Some(cost(models)? / cost(1)?)
@@ -150,6 +169,7 @@ impl Scale {
         let workers = self.workers.iter().map(|one| json!({"workers": one.count, "residentBytes": one.resident_bytes}));
         let crowds = self.crowds.iter().map(|crowd| {
             json!({
+                "model": crowd.model,
                 "models": crowd.models,
                 "batching": crowd.batching.shown(),
                 "requestsPerSecond": crowd.rounds.iter().map(Round::throughput).collect::<Vec<_>>(),
@@ -159,7 +179,13 @@ impl Scale {
                 "secondsToAllAnswered": crowd.seconds_to_start,
             })
         });
-        json!({ "workers": workers.collect::<Vec<_>>(), "manyModels": crowds.collect::<Vec<_>>() })
+        let alone =
+            self.alone.iter().map(|(models, cost)| json!({"models": models, "cpuMicrosecondsPerRequest": cost}));
+        json!({
+            "workers": workers.collect::<Vec<_>>(),
+            "manyModels": crowds.collect::<Vec<_>>(),
+            "manyModelsLibtorchAlone": alone.collect::<Vec<_>>(),
+        })
     }
 }
 
@@ -213,8 +239,14 @@ impl Standing {
         // Each model's code settles in its first calls.
         load.run()?;
         running.group.pause();
-        let crowd =
-            Crowd { models: count, batching, rounds: Vec::new(), resident_bytes: 0, seconds_to_start: running.seconds };
+        let crowd = Crowd {
+            model: model.name,
+            models: count,
+            batching,
+            rounds: Vec::new(),
+            resident_bytes: 0,
+            seconds_to_start: running.seconds,
+        };
         Ok(Self { crowd, running, load })
     }
 
@@ -252,7 +284,7 @@ fn load(bench: &Bench, model: &Model, urls: Vec<String>, time: Duration) -> Load
 
 /// The same model in a file of its own: the host, which keeps equal files once, takes it for another.
 fn another(model: &Model, number: usize, folder: &Path) -> Result<Model> {
-    let file = model.file.as_ref().context("only models with a file can be many; this is a bug")?;
+    let Some(file) = &model.file else { return Ok(model.clone()) };
     let content = fs::read(file).with_context(|| format!("{} can't be read", file.display()))?;
     fs::create_dir_all(folder).with_context(|| format!("{} can't be made", folder.display()))?;
     let path = folder.join(format!("{number}.pt"));
@@ -284,7 +316,14 @@ pub(super) mod tests {
         let crowd = |models, cpu_seconds| {
             let mut rounds = entry("a", &[1000.0]).closed.remove(0).rounds;
             rounds[0].cpu_seconds = cpu_seconds;
-            Crowd { models, batching: Batching::Off, rounds, resident_bytes: 1_000_000, seconds_to_start: 1.0 }
+            Crowd {
+                model: "mnist",
+                models,
+                batching: Batching::Off,
+                rounds,
+                resident_bytes: 1_000_000,
+                seconds_to_start: 1.0,
+            }
         };
         Scale {
             workers: vec![
@@ -292,6 +331,7 @@ pub(super) mod tests {
                 Workers { count: 4, resident_bytes: 120_000_000 },
             ],
             crowds: vec![crowd(1, 0.1), crowd(64, 0.11)],
+            alone: vec![(1, 200.0), (64, 400.0)],
         }
     }
 
@@ -299,8 +339,8 @@ pub(super) mod tests {
     fn ratios_are_to_one() {
         let scale = scale();
         assert_eq!(scale.memory_ratio(), Some(1.2));
-        assert!((scale.cost_ratio(64, Batching::Off).unwrap() - 1.1).abs() < 1e-9);
-        assert_eq!(scale.cost_ratio(64, Batching::Automatic), None);
+        assert!((scale.cost_ratio("mnist", 64, Batching::Off).unwrap() - 1.1).abs() < 1e-9);
+        assert_eq!(scale.cost_ratio("mnist", 64, Batching::Automatic), None);
         assert_eq!(scale.json()["manyModels"][1]["models"], 64);
     }
 

@@ -198,7 +198,7 @@ pub(super) fn scale(scale: &Scale) -> Vec<Table> {
         workers.row([one.count.to_string(), format!("{:.0}", one.resident_bytes as f64 / MEGABYTE)]);
     }
     let mut crowds = Table::new([
-        "batching",
+        "model, batching",
         "models loaded",
         "requests/s",
         "CPU µs/request",
@@ -211,9 +211,9 @@ pub(super) fn scale(scale: &Scale) -> Vec<Table> {
         let spread = |figure: fn(&Round) -> f64| {
             Spread::of(crowd.rounds.iter().map(figure)).map_or(NOTHING.to_owned(), |spread| spread.shown(0))
         };
-        let ratio = scale.cost_ratio(crowd.models, crowd.batching);
+        let ratio = scale.cost_ratio(crowd.model, crowd.models, crowd.batching);
         crowds.row([
-            crowd.batching.shown().to_owned(),
+            format!("{}, {}", crowd.model, crowd.batching.shown()),
             crowd.models.to_string(),
             spread(Round::throughput),
             spread(Round::cpu_per_request),
@@ -223,7 +223,14 @@ pub(super) fn scale(scale: &Scale) -> Vec<Table> {
             format!("{:.2}", crowd.seconds_to_start),
         ]);
     }
-    let measured = [(workers, scale.workers.is_empty()), (crowds, scale.crowds.is_empty())];
+    let mut alone = Table::new(["libtorch alone, models", "CPU µs/request", "times one model's"]);
+    let one = scale.alone.iter().find(|(models, _)| *models == 1).map(|(_, cost)| *cost);
+    for (models, cost) in &scale.alone {
+        let ratio = one.map_or(NOTHING.to_owned(), |one| format!("{:.2}", cost / one));
+        alone.row([models.to_string(), format!("{cost:.0}"), ratio]);
+    }
+    let measured =
+        [(workers, scale.workers.is_empty()), (crowds, scale.crowds.is_empty()), (alone, scale.alone.is_empty())];
     measured.into_iter().filter(|(_, is_empty)| !is_empty).map(|(table, _)| table).collect()
 }
 
@@ -344,6 +351,11 @@ mod tests {
         assert!(text.contains("| frozen | 8 | – | **800 (800–800)** |"), "{text}");
         let tables = scale(&small());
         assert!(tables[0].markdown().ends_with("| 4 | 120 |"));
-        assert!(tables[1].markdown().contains("| off | 64 | 1000 (1000–1000) | 110 (110–110) | 1.10 | 0 | 1 | 1.00 |"));
+        assert!(
+            tables[1]
+                .markdown()
+                .contains("| mnist, off | 64 | 1000 (1000–1000) | 110 (110–110) | 1.10 | 0 | 1 | 1.00 |")
+        );
+        assert!(tables[2].markdown().ends_with("| 64 | 400 | 2.00 |"));
     }
 }

@@ -73,7 +73,8 @@ fn layers_take_over_what_follows_them() {
         assert!((one - other).abs() < 1e-5, "{expected:?} and {given:?}");
     }
     // A picture of another size is too large for the linear layer, and the kernels are not asked to read beyond it.
-    let (kept, plain) = (forward(&*fused, &[1, 3, 16, 8]), forward(&*model("layers.pt", Optimization::Auto), &[1, 3, 16, 8]));
+    let (kept, plain) =
+        (forward(&*fused, &[1, 3, 16, 8]), forward(&*model("layers.pt", Optimization::Auto), &[1, 3, 16, 8]));
     assert!(kept.is_err());
     assert_eq!(kept, plain);
 }
