@@ -165,10 +165,15 @@ fn normalize(levels: &mut [Levels], mean: &[f32], std: &[f32]) {
 fn tensor(picture: &Picture, levels: &[Levels]) -> Result<Tensor> {
     let shape = [levels.len() as i64, i64::from(picture.height()), i64::from(picture.width())];
     let step = picture.channels();
-    let mut bytes = Vec::with_capacity(levels.len() * picture.pixels().len() / step * size_of::<f32>());
-    for (channel, levels) in levels.iter().enumerate() {
-        let samples = picture.pixels().iter().skip(channel % step).step_by(step);
-        bytes.extend(samples.flat_map(|&sample| levels[usize::from(sample)].to_ne_bytes()));
+    let count = picture.pixels().len() / step;
+    let mut bytes = vec![0; levels.len() * count * size_of::<f32>()];
+    // By slices: byte after byte takes several times as long.
+    for (channel, (plane, levels)) in bytes.chunks_exact_mut((count * size_of::<f32>()).max(1)).zip(levels).enumerate()
+    {
+        let samples = picture.pixels().chunks_exact(step).map(|pixel| pixel[channel % step]);
+        for (place, sample) in plane.chunks_exact_mut(size_of::<f32>()).zip(samples) {
+            place.copy_from_slice(&levels[usize::from(sample)].to_ne_bytes());
+        }
     }
     Tensor::from_bytes(DType::F32, &shape, bytes)
 }
