@@ -72,14 +72,14 @@ pub(super) fn write(bench: &Bench, mut report: Report, contests: &[Contest], sca
         "scale": scale.json(),
     });
     let title = format!("Sconce, its ceilings and its peers: {}", machine::described());
-    let portable = |text: String| portable(bench, text);
-    put(&out.join(JSON), &portable(format!("{json:#}\n")))?;
+    let portable = |text: &str| portable(bench, text);
+    put(&out.join(JSON), &portable(&format!("{json:#}\n")))?;
     put(&out.join(PLOT), &plot::svg(&title, contests, connections, bench.cores))?;
-    put(&out.join(MARKDOWN), &portable(report.markdown()))
+    put(&out.join(MARKDOWN), &portable(&report.markdown()))
 }
 
 /// Without the paths of this machine and this run: results are shown to others.
-fn portable(bench: &Bench, text: String) -> String {
+fn portable(bench: &Bench, text: &str) -> String {
     let programs = bench.peers.as_ref().and_then(Peers::programs);
     let within = |folder: &Path| format!("{}/", folder.display());
     let mut short = text.replace(&bench.folder.display().to_string(), "WORK");

@@ -189,6 +189,17 @@ class Layers(nn.Module):
         return self.head(x)
 
 
+class Sum(nn.Module):
+    """Adds what it is given, which may be broadcast."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.relu(self.layer(x) + y)
+
+
 class Writing(nn.Module):
     """Writes into what a layer gave."""
 
@@ -236,5 +247,5 @@ class Words(nn.Module):
 
 torch.manual_seed(0)
 for name, module in [("pictures", Pictures()), ("mixing", Mixing()), ("fixed", Fixed()), ("chance", Chance()), ("words", Words()),
-                     ("layers", Layers()), ("writing", Writing())]:
+                     ("layers", Layers()), ("writing", Writing()), ("sum", Sum())]:
     save(name, module)

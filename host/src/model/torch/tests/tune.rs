@@ -80,6 +80,25 @@ fn layers_take_over_what_follows_them() {
 }
 
 #[test]
+fn a_form_that_fails_where_the_model_does_not_is_given_up() {
+    let sum = model("sum.pt", Optimization::Only(Form::Fused));
+    let plain = model("sum.pt", Optimization::Auto);
+    let (picture, added, one, code) = (numbers(3 * 8 * 8), numbers(4 * 8 * 8), numbers(4), DType::F32.code());
+    let whole = || [RawTensor::plain(code, &[1, 3, 8, 8], &picture), RawTensor::plain(code, &[1, 4, 8, 8], &added)];
+    assert_eq!(sum.tune(&whole().map(input)).unwrap().kept, Form::Fused);
+    // The kernel adds only what has the result's own shape, and the model broadcasts.
+    let narrow = [RawTensor::plain(code, &[1, 3, 8, 8], &picture), RawTensor::plain(code, &[1, 4, 1, 1], &one)];
+    let given = |model: &dyn Model| {
+        let mut bytes = Vec::new();
+        let mut keep = |event: &RawEvent<'_>| bytes.extend_from_slice(event.tensor.bytes.as_slice());
+        model.forward("forward", &narrow.map(input), RawDoor::PLAIN, &mut keep).map(|()| bytes)
+    };
+    assert_eq!(given(&*sum).unwrap(), given(&*plain).unwrap());
+    let tuning = sum.tuning().unwrap();
+    assert!(tuning.kept == Form::AsLoaded && tuning.reason.contains("failed on an input"), "{tuning:?}");
+}
+
+#[test]
 fn what_has_no_layer_to_fuse_says_so() {
     for (file, shape, reason) in [
         ("words.pt", &[1, 6][..], "no convolution over pictures"),
