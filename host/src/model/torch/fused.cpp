@@ -113,7 +113,7 @@ void take_over_addition(Layer &layer) {
       !is_tensor(next->input(1)) || constant_number(next->input(2)) != 1.0)
     return;
   Value *const other = next->input(0) == layer.node->output() ? next->input(1) : next->input(0);
-  // The kernel wants a tensor of the result's own shape; a mean, or a constant, is likely to be broadcast.
+  // The kernel is made for a tensor of the result's own shape; a mean, or a constant, is likely to be broadcast.
   const Node *const source = other->node();
   if (toIValue(other) || source->kind() == aten::mean || source->kind() == aten::adaptive_avg_pool2d)
     return;

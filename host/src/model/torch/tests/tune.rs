@@ -80,22 +80,42 @@ fn layers_take_over_what_follows_them() {
 }
 
 #[test]
-fn a_form_that_fails_where_the_model_does_not_is_given_up() {
-    let sum = model("sum.pt", Optimization::Only(Form::Fused));
-    let plain = model("sum.pt", Optimization::Auto);
-    let (picture, added, one, code) = (numbers(3 * 8 * 8), numbers(4 * 8 * 8), numbers(4), DType::F32.code());
-    let whole = || [RawTensor::plain(code, &[1, 3, 8, 8], &picture), RawTensor::plain(code, &[1, 4, 8, 8], &added)];
-    assert_eq!(sum.tune(&whole().map(input)).unwrap().kept, Form::Fused);
-    // The kernel adds only what has the result's own shape, and the model broadcasts.
-    let narrow = [RawTensor::plain(code, &[1, 3, 8, 8], &picture), RawTensor::plain(code, &[1, 4, 1, 1], &one)];
-    let given = |model: &dyn Model| {
-        let mut bytes = Vec::new();
-        let mut keep = |event: &RawEvent<'_>| bytes.extend_from_slice(event.tensor.bytes.as_slice());
-        model.forward("forward", &narrow.map(input), RawDoor::PLAIN, &mut keep).map(|()| bytes)
-    };
-    assert_eq!(given(&*sum).unwrap(), given(&*plain).unwrap());
-    let tuning = sum.tuning().unwrap();
-    assert!(tuning.kept == Form::AsLoaded && tuning.reason.contains("failed on an input"), "{tuning:?}");
+fn a_fused_sum_broadcasts_as_the_model_does() {
+    let (picture, code) = (numbers(3 * 8 * 8), DType::F32.code());
+    let whole = numbers(4 * 8 * 8);
+    for shape in [
+        &[1, 4, 8, 8][..],
+        &[1, 4, 1, 1],
+        &[1, 1, 8, 8],
+        &[1, 1, 1, 8],
+        &[1, 4, 8, 1],
+        &[4, 8, 8],
+        &[8, 8],
+        &[8],
+        &[1],
+        &[],
+    ] {
+        let fused = model("sum.pt", Optimization::Only(Form::Fused));
+        let plain = model("sum.pt", Optimization::Auto);
+        let inputs =
+            [RawTensor::plain(code, &[1, 3, 8, 8], &picture), RawTensor::plain(code, &[1, 4, 8, 8], &whole)].map(input);
+        assert_eq!(fused.tune(&inputs).unwrap().kept, Form::Fused);
+        let added = numbers(usize::try_from(shape.iter().product::<i64>()).unwrap());
+        let given = |model: &dyn Model| {
+            let inputs =
+                [RawTensor::plain(code, &[1, 3, 8, 8], &picture), RawTensor::plain(code, shape, &added)].map(input);
+            let mut given: Vec<f32> = Vec::new();
+            let mut keep = |event: &RawEvent<'_>| {
+                let floats = event.tensor.bytes.as_slice().chunks_exact(4);
+                given.extend(floats.map(|bytes| f32::from_ne_bytes(bytes.try_into().unwrap())));
+            };
+            model.forward("forward", &inputs, RawDoor::PLAIN, &mut keep).map(|()| given)
+        };
+        let (given, expected) = (given(&*fused).unwrap(), given(&*plain).unwrap());
+        assert_eq!(given.len(), expected.len(), "{shape:?}");
+        let same = given.iter().zip(&expected).all(|(one, other)| (one - other).abs() < 1e-5);
+        assert!(same, "{shape:?}: {given:?} and {expected:?}");
+    }
 }
 
 #[test]
