@@ -3,14 +3,13 @@
 //! The queue belongs to the endpoint, not to a generation: when workers are replaced, nothing that waits is touched.
 
 mod chores;
+mod gate;
 
 use std::collections::VecDeque;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -21,8 +20,12 @@ use super::batcher::View;
 use super::job::Job;
 pub(super) use chores::Chore;
 pub(super) use chores::Computed;
-use chores::Finishing;
 pub(super) use chores::Preparing;
+pub(super) use gate::Gate;
+use gate::NOT_YET;
+use gate::OPEN;
+use gate::PAUSED;
+use gate::SHUT;
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -83,15 +86,6 @@ pub(super) enum Summons {
     Leave,
 }
 
-/// Whether the workers of a generation take batches; changed only by the queue that they take from, which wakes them.
-#[derive(Debug, Default)]
-pub(super) struct Gate {
-    turn: AtomicU8,
-    /// Whether the generation's handler may be asked for its steps one by one.
-    has_steps: AtomicBool,
-    finishing: Mutex<Finishing>,
-}
-
 /// What a worker does next.
 #[derive(Debug)]
 pub(super) enum Taken {
@@ -101,14 +95,6 @@ pub(super) enum Taken {
     Errand,
     End,
 }
-
-/// Before the generation is published.
-const NOT_YET: u8 = 0;
-const OPEN: u8 = 1;
-/// Between two generations.
-const PAUSED: u8 = 3;
-/// The workers are to end.
-const SHUT: u8 = 2;
 
 /// How full a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,48 +243,6 @@ impl Queue {
             // Whatever woke it, it looks for a job, which is all that the call was for.
             state.called = state.called.saturating_sub(1);
         }
-    }
-
-    /// Lets the workers behind this gate take batches.
-    pub(super) fn open_gate(&self, gate: &Gate) {
-        self.turn(gate, OPEN);
-    }
-
-    /// Keeps the workers behind this gate from further batches.
-    pub(super) fn pause_gate(&self, gate: &Gate) {
-        self.turn(gate, PAUSED);
-    }
-
-    /// Ends the workers behind this gate, each after the batch it has in hand.
-    pub(super) fn shut_gate(&self, gate: &Gate) {
-        self.turn(gate, SHUT);
-    }
-
-    /// The one step in which the queue changes hands: who waits behind the first gate ends, who waits behind the second begins.
-    ///
-    /// What waits is untouched; a queue that refused jobs takes them again.
-    pub(super) fn hand_over(&self, from: Option<&Gate>, to: &Gate, limits: QueueLimits) {
-        let mut state = self.lock();
-        if let Some(from) = from {
-            from.turn.store(SHUT, Ordering::Release);
-        }
-        state.forget_prepared();
-        to.turn.store(OPEN, Ordering::Release);
-        state.limits = limits;
-        state.refusing = None;
-        state.refuses_all = false;
-        self.wake();
-    }
-
-    fn turn(&self, gate: &Gate, to: u8) {
-        // Under the lock: a worker that has looked at the gate and not yet begun to wait must not miss this.
-        let mut state = self.lock();
-        let was = gate.turn.swap(to, Ordering::AcqRel);
-        // One that was never open has prepared nothing.
-        if to == SHUT && was != NOT_YET {
-            state.forget_prepared();
-        }
-        self.wake();
     }
 
     /// Lets the workers look whether they are summoned.

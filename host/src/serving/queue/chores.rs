@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,7 +45,7 @@ pub(in crate::serving) struct Computed {
 #[derive(Debug, Default)]
 pub(in crate::serving) struct Finishing {
     computed: VecDeque<Computed>,
-    idle: usize,
+    pub(super) idle: usize,
 }
 
 /// A job that is out of its queue for a while; it counts as waiting until this is dropped.
@@ -177,28 +176,6 @@ impl State {
     /// Under the lock, so that nothing of a generation is left when its threads end.
     pub(super) fn forget_prepared(&mut self) {
         self.jobs.iter_mut().for_each(|job| job.prepared = None);
-    }
-}
-
-// === impl Gate ===
-
-impl Gate {
-    /// From now on jobs may be prepared for the generation behind it.
-    pub(in crate::serving) fn found_steps(&self) {
-        self.has_steps.store(true, Ordering::Release);
-    }
-
-    pub(in crate::serving) fn has_steps(&self) -> bool {
-        self.has_steps.load(Ordering::Acquire)
-    }
-
-    /// Whether somebody waits for a batch to finish.
-    pub(in crate::serving) fn has_idle_preparer(&self) -> bool {
-        self.finishing().idle > 0
-    }
-
-    fn finishing(&self) -> MutexGuard<'_, Finishing> {
-        self.finishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
