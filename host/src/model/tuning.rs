@@ -89,8 +89,8 @@ const WORTH_IT: f64 = 0.97;
 /// With such a gain the others aren't tried: it holds much of theirs already, and a start is to be short.
 const CLEAR: f64 = 0.9;
 
-/// A slow model whose batches of two take less time than that for each input is tried with larger ones: it takes as long as all of their inputs one by one.
-const SHARES: f64 = 0.92;
+/// A slow model whose batches of two take less time than that for each input is tried with larger ones: it takes as long as all of their inputs one by one. What is about a tenth comes and goes with how busy the machine is.
+const SHARES: f64 = 0.85;
 
 /// Timed calls that are shorter are repeated, so that a moment's disturbance doesn't decide.
 const LONG_ENOUGH: Duration = Duration::from_millis(4);
@@ -293,11 +293,15 @@ impl Search<'_> {
 
     /// Whether a slow model does two at once in less time than one after the other.
     fn shares(&mut self, form: Form, alone: Duration) -> bool {
-        // The first call prepares for the shape, and one alone may have been the first when it was timed.
-        let mut time = |size| self.stage.time(form, size, 1);
-        let both = time(2).and_then(|_| time(2));
-        let alone = time(1).map_or(alone, |again| again.min(alone));
-        both.is_ok_and(|both| both < alone.mul_f64(2.0 * SHARES))
+        let shares = |both: Duration, alone: Duration| both < alone.mul_f64(2.0 * SHARES);
+        // The first call prepares for the shape; forms are compared by two inputs at once.
+        let compared = self.trials.iter().any(|trial| trial.form != Form::AsLoaded && trial.outcome.is_ok());
+        if !compared && self.stage.time(form, 2, 1).is_err() {
+            return false;
+        }
+        let Ok(both) = self.stage.time(form, 2, 1) else { return false };
+        // One alone may have been the first when it was timed, and then it took too long.
+        shares(both, alone) && self.stage.time(form, 1, 1).is_ok_and(|again| shares(both, alone.min(again)))
     }
 
     /// Of a batch that was timed when forms were compared.
