@@ -5,10 +5,11 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// The files of the shim.
-const SHIM: [&str; 9] = [
+const SHIM: [&str; 10] = [
     "shim.h",
     "shim.cpp",
     "aoti.cpp",
+    "channels_last.cpp",
     "device.cpp",
     "forms.cpp",
     "fused.cpp",

@@ -219,6 +219,7 @@ void fuse(std::shared_ptr<Graph> &graph) {
     if (writes(node))
       throw std::runtime_error("its code writes into a tensor in place (" + std::string(node->kind().toQualString()) + ")");
   }
+  sconce::stay_channels_last(nodes);
   for (Node *const node : nodes) {
     if (node->kind() == aten::linear)
       fused += fuse_linear(node);

@@ -73,6 +73,9 @@ std::vector<c10::IValue> read_all(const Input *inputs, size_t count, const std::
 // Puts oneDNN's kernels for whole layers into a frozen graph; raises where there is nothing to put them for.
 void fuse(std::shared_ptr<torch::jit::Graph> &graph);
 
+// Pools and flattens what convolutions give without leaving the order that they give it in; of these nodes, all of a graph's.
+void stay_channels_last(const std::vector<torch::jit::Node *> &nodes);
+
 // Calls a method of a form, or of the module as it was loaded where that is null.
 c10::IValue call(const Model &model, const Form *form, const std::string &method, const Input *inputs, size_t count);
 

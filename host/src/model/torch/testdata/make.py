@@ -189,6 +189,31 @@ class Layers(nn.Module):
         return self.head(x)
 
 
+class Pools(nn.Module):
+    """What convolutions give, pooled in every way, and made a row in every way for a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 5, 3, padding=1)
+        self.pools = nn.ModuleList([
+            nn.MaxPool2d(2), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, ceil_mode=True), nn.MaxPool2d((2, 3), (1, 2), (1, 1)),
+            nn.MaxPool2d(2, dilation=2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Identity()])
+        self.halves = nn.MaxPool2d(2)
+        widths = [pool(torch.zeros(1, 5, 8, 9)).numel() for pool in self.pools]
+        self.heads = nn.ModuleList([nn.Linear(width, 3) for width in widths])
+        self.other = nn.Linear(widths[0], 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x)
+        # As rows of a known width, and as a row that two read.
+        given = torch.cat([self.other(self.halves(x).view(-1, 80)), self.other(self.halves(x).reshape(-1, 80))], 1)
+        row = torch.flatten(self.halves(x), 1, 3)
+        given = torch.cat([given, self.other(row), row], 1)
+        for pool, head in zip(self.pools, self.heads):
+            given = torch.cat([given, head(pool(x).flatten(1)), pool(x).reshape(x.size(0), -1)], 1)
+        return given
+
+
 class Sum(nn.Module):
     """Adds what it is given, which may be broadcast."""
 
@@ -247,5 +272,5 @@ class Words(nn.Module):
 
 torch.manual_seed(0)
 for name, module in [("pictures", Pictures()), ("mixing", Mixing()), ("fixed", Fixed()), ("chance", Chance()), ("words", Words()),
-                     ("layers", Layers()), ("writing", Writing()), ("sum", Sum())]:
+                     ("layers", Layers()), ("writing", Writing()), ("sum", Sum()), ("pools", Pools())]:
     save(name, module)

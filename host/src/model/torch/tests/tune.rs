@@ -80,6 +80,33 @@ fn layers_take_over_what_follows_them() {
 }
 
 #[test]
+fn pictures_are_pooled_and_put_in_a_row_as_the_model_does() {
+    let (fused, plain) = (model("pools.pt", Optimization::Only(Form::Fused)), model("pools.pt", Optimization::Auto));
+    let tuning = tune(&*fused, &[1, 3, 8, 9]);
+    assert_eq!((tuning.kept, tuning.largest_batch()), (Form::Fused, 32), "{tuning:?}");
+    let mut values = numbers(5 * 3 * 8 * 9);
+    // In the second picture, where windows overlap: its place is lost in a maximum that comes later.
+    values[4 * 250..4 * 251].copy_from_slice(&f32::NAN.to_ne_bytes());
+    let given = |model: &dyn Model| {
+        let picture = input(RawTensor::plain(DType::F32.code(), &[5, 3, 8, 9], &values));
+        let mut given: Vec<f32> = Vec::new();
+        let mut keep = |event: &RawEvent<'_>| {
+            let floats = event.tensor.bytes.as_slice().chunks_exact(4);
+            given.extend(floats.map(|bytes| f32::from_ne_bytes(bytes.try_into().unwrap())));
+        };
+        model.forward("forward", &[picture], RawDoor::PLAIN, &mut keep).map(|()| given)
+    };
+    let (given, expected) = (given(&*fused).unwrap(), given(&*plain).unwrap());
+    assert_eq!(given.len(), expected.len());
+    assert!(given.iter().any(|number| number.is_nan()));
+    for (place, (one, other)) in given.iter().zip(&expected).enumerate() {
+        assert!((one - other).abs() < 1e-5 || one.is_nan() && other.is_nan(), "{place}: {one} and {other}");
+    }
+    // A row of another length is refused, as it is by the model itself.
+    assert_eq!(forward(&*fused, &[1, 3, 8, 8]), forward(&*plain, &[1, 3, 8, 8]));
+}
+
+#[test]
 fn a_fused_sum_broadcasts_as_the_model_does() {
     let (picture, code) = (numbers(3 * 8 * 8), DType::F32.code());
     let whole = numbers(4 * 8 * 8);
