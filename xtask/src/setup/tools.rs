@@ -73,15 +73,15 @@ const DISTRIBUTIONS: [Packages; 4] = [
     },
 ];
 
-/// That the build can run: it compiles C++.
+/// That the build can run: it compiles C and C++.
 pub(crate) fn for_build() -> Result<()> {
-    refuse(compilers())
+    refuse(builders())
 }
 
 /// The python3 that downloads; also that the build can run, so that the gaps of this machine are
 /// named at once, before half a gigabyte is on its way.
 pub(crate) fn for_download() -> Result<Python> {
-    let mut missing = compilers();
+    let mut missing = builders();
     match python() {
         Ok(python) => refuse(missing).map(|()| python),
         Err(gap) => {
@@ -108,12 +108,12 @@ fn refusal(missing: Vec<Missing>) -> Error {
     Error::msg(message)
 }
 
-/// The C and C++ compilers that the build calls.
-fn compilers() -> Vec<Missing> {
-    compilers_in(&search(), |name| env::var_os(name))
+/// The C and C++ compilers that the build calls, and make.
+fn builders() -> Vec<Missing> {
+    builders_in(&search(), |name| env::var_os(name))
 }
 
-fn compilers_in(search: &OsStr, variable: impl Fn(&str) -> Option<OsString>) -> Vec<Missing> {
+fn builders_in(search: &OsStr, variable: impl Fn(&str) -> Option<OsString>) -> Vec<Missing> {
     let mut missing = Vec::new();
     let is_there = |name: &str| find_program(OsStr::new(name), search).is_some();
     if !is_there("cc") {
@@ -141,6 +141,10 @@ fn compilers_in(search: &OsStr, variable: impl Fn(&str) -> Option<OsString>) -> 
                 |name| format!("export CXX={name}"),
             ),
         });
+    }
+    if !is_there("make") {
+        missing
+            .push(Missing { what: "make: it builds the allocator, jemalloc".into(), fix: install(search, |_| "make") });
     }
     missing
 }
@@ -224,21 +228,21 @@ mod tests {
 
     fn fixes(programs: &[&str], cxx: Option<&str>) -> Vec<String> {
         let folder = folder(programs);
-        compilers_in(folder.path().as_os_str(), |_| cxx.map(OsString::from))
+        builders_in(folder.path().as_os_str(), |_| cxx.map(OsString::from))
             .into_iter()
             .map(|missing| missing.fix.replace("sudo ", ""))
             .collect()
     }
 
     #[test]
-    fn each_missing_compiler_has_its_remedy() {
-        assert!(fixes(&["cc", "c++"], None).is_empty());
-        assert!(fixes(&["cc", "clang++"], Some("clang++")).is_empty());
-        assert_eq!(fixes(&["cc", "clang++"], None), ["export CXX=clang++"]);
-        assert_eq!(fixes(&["cc", "c++"], Some("icpx")), ["unset CXX"]);
-        assert_eq!(fixes(&["apt-get"], None), ["apt-get install gcc", "apt-get install g++"]);
-        assert_eq!(fixes(&["cc", "dnf"], None), ["dnf install gcc-c++"]);
-        assert_eq!(fixes(&["cc"], None), ["install the package g++ (names differ by system)"]);
+    fn each_missing_tool_has_its_remedy() {
+        assert!(fixes(&["cc", "c++", "make"], None).is_empty());
+        assert!(fixes(&["cc", "clang++", "make"], Some("clang++")).is_empty());
+        assert_eq!(fixes(&["cc", "clang++", "make"], None), ["export CXX=clang++"]);
+        assert_eq!(fixes(&["cc", "c++", "make"], Some("icpx")), ["unset CXX"]);
+        assert_eq!(fixes(&["apt-get"], None), ["apt-get install gcc", "apt-get install g++", "apt-get install make"]);
+        assert_eq!(fixes(&["cc", "make", "dnf"], None), ["dnf install gcc-c++"]);
+        assert_eq!(fixes(&["cc", "make"], None), ["install the package g++ (names differ by system)"]);
     }
 
     #[test]

@@ -8,6 +8,9 @@
 
 #include "shim.h"
 
+// The program's allocator is jemalloc (main.rs); that of the library's tests is the system's.
+extern "C" int mallctl(const char *name, void *old, size_t *old_size, void *changed, size_t size) __attribute__((weak));
+
 using namespace sconce;
 
 namespace {
@@ -150,7 +153,13 @@ void sconce_form_keep(void *model, void *form) {
 }
 
 // Gives memory that was freed back to the system: what was tried and not kept.
-void sconce_memory_trim() { malloc_trim(0); }
+void sconce_memory_trim() {
+  // 4096 stands for all arenas.
+  if (mallctl != nullptr)
+    mallctl("arena.4096.purge", nullptr, nullptr, nullptr, 0);
+  else
+    malloc_trim(0);
+}
 
 // The form in use; null where the module runs as it was loaded.
 const void *sconce_form_kept(const void *model) {
