@@ -29,6 +29,9 @@ pub struct Limits {
     pub ratio_from: u64,
 }
 
+/// What is unpacked, counted and written at a time.
+const CHUNK: usize = 128 * 1024;
+
 /// Makes files and folders, and counts.
 pub(super) struct Sink<'a> {
     archive: &'a Path,
@@ -91,18 +94,18 @@ impl<'a> Sink<'a> {
             _ => self.io("write", &path, e),
         })?;
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; 128 * 1024];
+        let mut buffer = Vec::with_capacity(CHUNK);
         let mut size = 0;
         loop {
-            let read = match content.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => {
-                    let detail = e.to_string();
-                    return Err(self.refused(raw, MemberProblem::Broken { detail }));
-                }
-            };
+            buffer.clear();
+            // Whole chunks, though a decoder gives what it has: large pieces are hashed several times as fast.
+            let read = content.take(CHUNK as u64).read_to_end(&mut buffer).map_err(|e| {
+                let detail = e.to_string();
+                self.refused(raw, MemberProblem::Broken { detail })
+            })?;
+            if read == 0 {
+                break;
+            }
             size += read as u64;
             self.total += read as u64;
             if size > self.limits.member_bytes {
@@ -119,8 +122,8 @@ impl<'a> Sink<'a> {
                 let ratio = self.limits.ratio;
                 return Err(self.refused(raw, MemberProblem::Bomb { ratio }));
             }
-            hasher.update(&buffer[..read]);
-            file.write_all(&buffer[..read]).map_err(|e| self.io("write", &path, e))?;
+            hasher.update(&buffer);
+            file.write_all(&buffer).map_err(|e| self.io("write", &path, e))?;
         }
         self.members.push(Member { name, size, digest: Digest(*hasher.finalize().as_bytes()) });
         Ok(())

@@ -118,12 +118,12 @@ impl Tuned {
         Arc::clone(&found.tuning)
     }
 
-    /// Calls the model with a batch of each size on this thread, twice.
+    /// Calls the model with a batch of each size on this thread: the trial has called it with each before.
     pub(super) fn warm_up(&self, model: &dyn Subject, sizes: &[usize]) -> Result<(), String> {
         let Some(found) = self.found.get() else { return Ok(()) };
         for &size in sizes {
             let inputs = found.sample.lock().unwrap_or_else(PoisonError::into_inner).batch(size)?;
-            model.repeat_kept(&inputs, 2)?;
+            model.repeat_kept(&inputs, 1)?;
         }
         Ok(())
     }
