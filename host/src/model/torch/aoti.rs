@@ -14,6 +14,7 @@ use super::shim::Sink;
 use super::shim::check;
 use super::shim::emit;
 use super::shim::text;
+use super::shim::trim_memory;
 
 unsafe extern "C" {
     fn sconce_package_load(
@@ -120,5 +121,6 @@ impl Drop for RawPackage {
     fn drop(&mut self) {
         // SAFETY: the object is ours, and this is its end; calls borrow it.
         unsafe { sconce_package_free(self.0) }
+        trim_memory();
     }
 }

@@ -2,14 +2,9 @@
 //
 // What a form gives is never trusted here: forms.rs compares it with what the module gives as it was loaded.
 
-#include <malloc.h>
-
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include "shim.h"
-
-// The program's allocator is jemalloc (main.rs); that of the library's tests is the system's.
-extern "C" int mallctl(const char *name, void *old, size_t *old_size, void *changed, size_t size) __attribute__((weak));
 
 using namespace sconce;
 
@@ -150,15 +145,6 @@ void sconce_form_keep(void *model, void *form) {
   Model &loaded = *static_cast<Model *>(model);
   loaded.form.reset(static_cast<Form *>(form));
   loaded.kept.store(loaded.form.get(), std::memory_order_release);
-}
-
-// Gives memory that was freed back to the system: what was tried and not kept.
-void sconce_memory_trim() {
-  // 4096 stands for all arenas.
-  if (mallctl != nullptr)
-    mallctl("arena.4096.purge", nullptr, nullptr, nullptr, 0);
-  else
-    malloc_trim(0);
 }
 
 // The form in use; null where the module runs as it was loaded.

@@ -38,7 +38,6 @@ unsafe extern "C" {
         times: usize,
     ) -> *mut c_char;
     fn sconce_form_keep(model: *const c_void, form: *mut c_void);
-    fn sconce_memory_trim();
     fn sconce_form_kept(model: *const c_void) -> *const c_void;
 }
 
@@ -56,12 +55,6 @@ pub(super) fn set_executor(has_gpu: bool) {
             sconce_profiling_executor_off();
         }
     }
-}
-
-/// Gives memory that was freed back to the system.
-pub(super) fn trim_memory() {
-    // SAFETY: no conditions.
-    unsafe { sconce_memory_trim() }
 }
 
 // === impl RawForm ===

@@ -4,6 +4,7 @@
 // Tensors are passed as at::Tensor *, which is what tch's C_tensor * is too; they are borrowed for the call.
 
 #include <dlfcn.h>
+#include <malloc.h>
 
 #include <fstream>
 
@@ -11,6 +12,9 @@
 #include <torch/csrc/jit/runtime/graph_iterator.h>
 
 #include "shim.h"
+
+// The program's allocator is jemalloc (main.rs); that of the library's tests is the system's.
+extern "C" int mallctl(const char *name, void *old, size_t *old_size, void *changed, size_t size) __attribute__((weak));
 
 using namespace sconce;
 
@@ -301,6 +305,16 @@ char *sconce_model_tensors(const void *model, void *sink, Emit emit) {
         emit(sink, TENSOR, buffer.name.c_str(), &buffer.value);
     }
   });
+}
+
+// Gives memory that was freed back to the system: a model that has gone, forms that were tried and not kept. The allocator
+// itself keeps what calls free, for the next one.
+void sconce_memory_trim() {
+  // 4096 stands for all arenas.
+  if (mallctl != nullptr)
+    mallctl("arena.4096.purge", nullptr, nullptr, nullptr, 0);
+  else
+    malloc_trim(0);
 }
 
 } // extern "C"

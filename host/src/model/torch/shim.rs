@@ -26,6 +26,7 @@ pub(super) type Emit = extern "C" fn(sink: *mut c_void, kind: c_int, name: *cons
 
 unsafe extern "C" {
     fn sconce_message_free(message: *mut c_char);
+    fn sconce_memory_trim();
     fn sconce_cuda_open(opened: *mut bool) -> *mut c_char;
     fn sconce_library_open(path: *const c_char) -> *mut c_char;
     fn sconce_operators_register() -> *mut c_char;
@@ -138,6 +139,12 @@ pub(super) fn open_library(path: &Path) -> Result<(), String> {
     let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
     // SAFETY: the path lives through the call; what the library's start-up code does was tried in a canary.
     check(unsafe { sconce_library_open(path.as_ptr()) })
+}
+
+/// Gives memory that was freed back to the system.
+pub(super) fn trim_memory() {
+    // SAFETY: no conditions.
+    unsafe { sconce_memory_trim() }
 }
 
 /// Registers the shim's own operators, unless they are known from elsewhere.
@@ -283,6 +290,7 @@ impl Drop for RawModel {
     fn drop(&mut self) {
         // SAFETY: the object is ours, and this is its end.
         unsafe { sconce_model_free(self.0) }
+        trim_memory();
     }
 }
 

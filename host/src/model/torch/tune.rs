@@ -13,10 +13,10 @@ use tch::TchError;
 use tch::Tensor;
 
 use super::forms::RawForm;
-use super::forms::trim_memory;
 use super::shim::Input;
 use super::shim::RawModel;
 use super::shim::Receiver;
+use super::shim::trim_memory;
 use crate::model::tuning::Form;
 use crate::model::tuning::Optimization;
 use crate::model::tuning::Stage;
