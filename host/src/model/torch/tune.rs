@@ -125,6 +125,8 @@ impl Tuned {
             let inputs = found.sample.lock().unwrap_or_else(PoisonError::into_inner).batch(size)?;
             model.repeat_kept(&inputs, 1)?;
         }
+        // What the largest batch took is wanted again only once so many requests wait.
+        trim_memory();
         Ok(())
     }
 }
