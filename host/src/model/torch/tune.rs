@@ -118,7 +118,7 @@ impl Tuned {
         Arc::clone(&found.tuning)
     }
 
-    /// Calls the model with a batch of each size on this thread: the trial has called it with each before.
+    /// Calls the model with a batch of each size on this thread; once, since the trial has called it with all sizes but one that somebody asked for.
     pub(super) fn warm_up(&self, model: &dyn Subject, sizes: &[usize]) -> Result<(), String> {
         let Some(found) = self.found.get() else { return Ok(()) };
         for &size in sizes {
