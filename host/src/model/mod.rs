@@ -163,6 +163,14 @@ pub fn set_threads(threads: usize) {
     let _ = threads;
 }
 
+/// Gives memory that was freed back to the system, when what took it has gone: the allocator keeps it for the next call.
+///
+/// Without libtorch it does nothing.
+pub fn trim_memory() {
+    #[cfg(feature = "torch")]
+    torch::trim_memory();
+}
+
 /// What a model file holds, or why it can't be loaded, as far as the file alone shows it: nothing is loaded.
 pub fn kind_of(path: &Path) -> Result<ModelKind, ModelError> {
     Ok(match state_dict::read(path)? {

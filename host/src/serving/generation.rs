@@ -27,6 +27,7 @@ use super::worker::WorkerStatus;
 use crate::config::AutoscaleConfig;
 use crate::config::Unload;
 use crate::ids::GenerationId;
+use crate::model::trim_memory;
 use crate::plugin::Library;
 use crate::plugin::Residue;
 use crate::plugin::own_thread;
@@ -247,6 +248,7 @@ impl Generation {
             return;
         };
         let residue = entry.step(Step::Close, || library.close(self.unload));
+        trim_memory();
         tracing::info!(
             model = %self.plan.model, version = %self.plan.version, generation = %self.id(), library = %residue, "retired"
         );

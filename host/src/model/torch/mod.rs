@@ -44,6 +44,7 @@ pub(crate) use shim::InferenceMode;
 use shim::Input;
 use shim::RawModel;
 use shim::Step;
+pub(super) use shim::trim_memory;
 use tune::Tuned;
 
 /// A TorchScript module or a state dict, on one device.

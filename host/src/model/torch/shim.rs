@@ -142,7 +142,7 @@ pub(super) fn open_library(path: &Path) -> Result<(), String> {
 }
 
 /// Gives memory that was freed back to the system.
-pub(super) fn trim_memory() {
+pub(in crate::model) fn trim_memory() {
     // SAFETY: no conditions.
     unsafe { sconce_memory_trim() }
 }
