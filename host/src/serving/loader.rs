@@ -9,15 +9,14 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
-use handler_sdk::ContextInfo;
 use handler_sdk::Device;
 use handler_sdk::ModelKind;
-use serde_json::Value;
 
 use super::Generation;
 use super::LoadError;
 use super::Signature;
 use super::batcher::Batcher;
+use super::context::context;
 use super::endpoint::Endpoint;
 use super::generation::GenerationCode;
 use super::generation::Staffing;
@@ -51,6 +50,7 @@ use crate::model::ModelStore;
 use crate::model::Place;
 use crate::model::Runtime;
 use crate::model::is_compiled;
+use crate::model::kind_of;
 use crate::plugin::Canary;
 use crate::plugin::CanaryRequest;
 use crate::plugin::Catalogue;
@@ -197,18 +197,19 @@ impl Loader {
             };
             entry.step(Step::Trial, || self.canary.try_library(&staged, &request, settings.startup_timeout))
         };
-        // Nothing of compiled code runs here before a canary has run it; any other model is read before the trial, whose context names its kind.
+        let read = || weights.as_deref().map(|path| entry.step(Step::Model, || self.model(source, path))).transpose();
         let compiled = weights.as_deref().map(|path| is_compiled(path, settings.device)).transpose()? == Some(true);
-        if compiled {
-            try_out(Some(ModelKind::AotInductor))?;
-        }
-        let model = weights.as_deref().map(|path| entry.step(Step::Model, || self.model(source, path))).transpose()?;
+        let (kind, model) = if compiled {
+            // Nothing of it runs here before a canary has run it.
+            let kind = Some(ModelKind::AotInductor);
+            try_out(kind)?;
+            (kind, read()?)
+        } else {
+            let kind = weights.as_deref().map(kind_of).transpose()?;
+            (kind, beside(read, || try_out(kind))?)
+        };
         let (model, model_record) = model.unzip();
         entry.write(|record| record.model = model_record);
-        let kind = model.as_deref().map(Model::kind);
-        if !compiled {
-            try_out(kind)?;
-        }
         let context = context(endpoint, source, kind, &self.requests);
         let signature = model.as_deref().and_then(|model| signature(source, model));
         let library = entry.step(Step::Open, || open(&staged))?;
@@ -332,6 +333,21 @@ impl Loader {
     }
 }
 
+/// Reads a model while the code is tried in its own process, and gives the model; what is wrong with that is told first.
+fn beside<M: Send>(
+    read: impl FnOnce() -> Result<M, LoadError> + Send,
+    try_out: impl FnOnce() -> Result<(), PluginError>,
+) -> Result<M, LoadError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("read".to_owned());
+        let reading = thread.spawn_scoped(scope, read).map_err(LoadError::Thread)?;
+        let tried = try_out();
+        let model = reading.join().map_err(|_| LoadError::Panicked { what: "reading the model" })??;
+        tried?;
+        Ok(model)
+    })
+}
+
 /// Maps the code on a thread that ends at once: what its start-up code leaves in thread-locals ends with it.
 fn open(staged: &Arc<StagedLibrary>) -> Result<Library, LoadError> {
     std::thread::scope(|scope| {
@@ -352,29 +368,6 @@ fn signature(source: &Source, model: &dyn Model) -> Option<Signature> {
     let schema = model.schema(model_call::METHOD).ok()?;
     let config = source.package.config.as_ref();
     Some(Signature::new(schema, config.map(|config| config.declared.clone()).unwrap_or_default()))
-}
-
-fn context(endpoint: &Endpoint, source: &Source, kind: Option<ModelKind>, requests: &RequestConfig) -> ContextInfo {
-    let settings = &source.settings;
-    let mut properties = vec![
-        ("batch_size".to_owned(), settings.batch.asked_size().to_string()),
-        ("server_name".to_owned(), "sconce".to_owned()),
-        ("server_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("limit_max_image_pixels".to_owned(), requests.limit_image_pixels.to_string()),
-    ];
-    if let Device::Cuda(index) = settings.device {
-        properties.push(("gpu_id".to_owned(), index.to_string()));
-    }
-    let package = &source.package;
-    ContextInfo {
-        model_name: endpoint.name().to_string(),
-        model_version: endpoint.version().to_string(),
-        model_dir: package.root.clone(),
-        device: settings.device.to_string(),
-        model_kind: kind,
-        properties: properties.into_iter().collect(),
-        config: package.config.as_ref().map_or(Value::Null, |config| config.value.clone()),
-    }
 }
 
 // === impl Code ===

@@ -8,6 +8,7 @@ mod autoscale;
 mod batcher;
 #[doc(hidden)]
 pub mod benchmarks;
+mod context;
 mod crew;
 mod endpoint;
 mod error;
