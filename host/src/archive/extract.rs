@@ -20,6 +20,7 @@ use crate::archive::error::ArchiveError;
 use crate::archive::error::MemberProblem;
 use crate::archive::members;
 use crate::archive::members::Member;
+use crate::archive::sink::CHUNK;
 use crate::archive::sink::Limits;
 use crate::archive::sink::Sink;
 
@@ -57,7 +58,7 @@ pub(super) fn form_of(archive: &Path) -> Result<Form, ArchiveError> {
 pub(super) fn unpack_zip(archive: &Path, folder: &Path, limits: &Limits) -> Result<Vec<Member>, ArchiveError> {
     let mut sink = Sink::new(archive, folder, limits);
     let file = File::open(archive).map_err(|source| sink.io("read", archive, source))?;
-    let mut zip = ZipArchive::new(BufReader::new(file)).map_err(|e| sink.broken(zip_detail(&e)))?;
+    let mut zip = ZipArchive::new(BufReader::with_capacity(CHUNK, file)).map_err(|e| sink.broken(zip_detail(&e)))?;
     if zip.len() > limits.members {
         return Err(sink.too_many());
     }
@@ -135,7 +136,7 @@ pub(super) fn unpack_tar_gz(
     let counted = Counted { inner: file, count: Rc::clone(&packed) };
     let allowance = Rc::new(Cell::new(TAR_HEADERS));
     let mut tar =
-        tar::Archive::new(Allowed { inner: MultiGzDecoder::new(BufReader::new(counted)), left: Rc::clone(&allowance) });
+        tar::Archive::new(Allowed { inner: MultiGzDecoder::new(BufReader::with_capacity(CHUNK, counted)), left: Rc::clone(&allowance) });
     let mut entries = tar.entries().map_err(|e| sink.broken(e.to_string()))?;
     loop {
         allowance.set(TAR_HEADERS);

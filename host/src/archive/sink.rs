@@ -30,7 +30,7 @@ pub struct Limits {
 }
 
 /// What is unpacked, counted and written at a time.
-const CHUNK: usize = 128 * 1024;
+pub(super) const CHUNK: usize = 128 * 1024;
 
 /// Makes files and folders, and counts.
 pub(super) struct Sink<'a> {
