@@ -52,7 +52,7 @@ fn registry() -> Result<(Arc<Registry>, TempDir)> {
     let loader = Loader::new(
         Runtime::start(Accelerators::None, 1)?,
         Catalogue::new(vec![programs.join("libecho.so")]),
-        Canary::new(programs.join("sconce")),
+        Canary::new(programs.join("sconce"), None),
         LibraryStore::new(folder.path())?,
         Metrics::new(&config.metrics)?,
         &config,

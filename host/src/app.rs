@@ -36,6 +36,7 @@ use crate::model::Accelerators;
 use crate::model::Runtime;
 use crate::plugin::Canary;
 use crate::plugin::Catalogue;
+use crate::plugin::Keeper;
 use crate::plugin::LibraryStore;
 use crate::plugin::own_thread;
 use crate::reload::Listing;
@@ -98,7 +99,9 @@ const WORK_DIR: &str = "sconce-";
 
 impl App {
     /// Starts libtorch and makes what loading needs; binds no port.
-    pub fn new(config: ServerConfig) -> anyhow::Result<Self> {
+    ///
+    /// The keeper, where there is one, saves the first trial the start of another.
+    pub fn new(config: ServerConfig, keeper: Option<Keeper>) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // Workers share the cores; one that uses them all by itself would only take them from the others.
         let workers = config.default_workers_per_model.unwrap_or(cores).max(1);
@@ -108,7 +111,7 @@ impl App {
             runtime,
             Catalogue::new(config.plugins_path.clone()),
             // The file behind this name is this very program, even where another has been put in its place meanwhile.
-            Canary::new(PathBuf::from("/proc/self/exe")),
+            Canary::new(PathBuf::from("/proc/self/exe"), keeper),
             LibraryStore::new(work_dir.path())?,
             Metrics::new(&config.metrics)?,
             &config,

@@ -21,6 +21,7 @@ use crate::model::load;
 use crate::plugin::Canary;
 use crate::plugin::CanaryRequest;
 use crate::plugin::HostBuild;
+use crate::plugin::Keeper;
 use crate::plugin::LibraryFile;
 use crate::plugin::LibraryStore;
 use crate::plugin::PluginError;
@@ -98,7 +99,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Vec<String>> {
     anyhow::ensure!(!handlers.is_empty(), "{} exports no handler", file.path.display());
     let package = args.archive.as_deref().map(|path| Package::open(path, work_dir.path())).transpose()?;
     let request = request(package.as_ref(), work_dir.path())?;
-    let canary = Canary::new(PathBuf::from("/proc/self/exe"));
+    let canary = Canary::new(PathBuf::from("/proc/self/exe"), Keeper::fork().ok());
     let mut need_model = Vec::new();
     for handler in handlers {
         let request = CanaryRequest { handler: handler.clone(), ..request.clone() };

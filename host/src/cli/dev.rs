@@ -98,7 +98,7 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     for warning in complaint.into_iter().chain(warnings) {
         tracing::warn!("{warning}");
     }
-    let app = App::new(config)?;
+    let app = App::new(config, None)?;
     let cargo = Arc::new(Cargo::default());
     let mut session = Some(Session::new(project, Arc::clone(&cargo), app.registry()));
     let mut inference = None;

@@ -17,6 +17,7 @@ use crate::cli::say;
 use crate::cli::serve_flags::ServeFlags;
 use crate::cli::stop;
 use crate::config::ServerConfig;
+use crate::plugin::Keeper;
 use crate::plugin::leave;
 use crate::plugin::own_thread;
 use crate::telemetry;
@@ -143,13 +144,15 @@ fn serve(
         // No terminal that closes ends it.
         rustix::process::setsid().context("the process in the background can't leave its terminal")?;
     }
+    // Before there is a second thread, or a file that must not stay open; where it can't be, the first trial starts one.
+    let keeper = Keeper::fork().ok();
     let complaint = telemetry::start("info");
     for warning in complaint.iter().chain(warnings) {
         tracing::warn!("{warning}");
     }
     let held = pid_file.map(|(file, called)| PidFile::take(file, called)).transpose()?;
     // Scripts look for these lines.
-    to_the_end(App::new(config), move |progress| {
+    to_the_end(App::new(config, keeper), move |progress| {
         // The file goes when the server has ended, and this with it.
         let _ = &held;
         match progress {

@@ -1,6 +1,7 @@
 //! The trial of a library in a process of its own: what kills it there leaves the server alone.
 //!
-//! The server starts its own program once more as a keeper, which loads libtorch, opens nothing, and forks a canary for each trial: so a trial costs milliseconds, where a start costs a quarter of a second.
+//! The server has a keeper, which has libtorch loaded, opens nothing, and forks a canary for each trial: so a trial costs milliseconds, where a start costs a quarter of a second.
+//! The first one is forked off the server itself before that has a second thread, later ones are its own program, started once more.
 //! The canary opens the library, checks the layout in full, makes the handler, initialises it, runs its self-test, drops it, opens the library once more as a swap would, and ends.
 
 use std::collections::HashSet;
@@ -114,15 +115,16 @@ const MOST_KEEPERS: usize = 2;
 
 impl Canary {
     /// `program` is the sconce binary, which must know the command `keeper`.
-    pub fn new(program: PathBuf) -> Self {
-        Self { program, passed: Mutex::default(), keepers: Mutex::default() }
+    pub fn new(program: PathBuf, first_keeper: Option<Keeper>) -> Self {
+        Self { program, passed: Mutex::default(), keepers: Mutex::new(first_keeper.into_iter().collect()) }
     }
 
-    /// Starts a keeper, which loads libtorch while the caller does something else: the first trial needn't wait for it.
+    /// Starts a keeper unless one is there, which loads libtorch while the caller does something else: the first trial needn't wait for it.
     pub fn make_ready(&self) {
-        // Where it can't be started, the trial says so.
-        if let Ok(keeper) = Keeper::start(&self.program) {
-            self.keepers.lock().unwrap_or_else(PoisonError::into_inner).push(keeper);
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        if keepers.is_empty() {
+            // Where it can't be started, the trial says so.
+            keepers.extend(Keeper::start(&self.program));
         }
     }
 

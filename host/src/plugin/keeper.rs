@@ -12,7 +12,6 @@ use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
@@ -24,16 +23,20 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
+use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::Signal;
+use rustix::process::WaitOptions;
 
 use super::PluginError;
 use super::canary::Report;
 use super::canary::Step;
+use super::trial::be_keeper;
+use super::trial::fork;
 
 /// A process that forks canaries; it is killed when this is dropped, with the canary it has.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub struct Keeper {
     /// `None` once it is reaped.
     process: Arc<Mutex<Option<Pid>>>,
     socket: UnixStream,
@@ -83,19 +86,50 @@ const FUNERAL: Duration = Duration::from_secs(2);
 // === impl Keeper ===
 
 impl Keeper {
+    /// Forks this process, which has one thread yet, and has opened no library: such a keeper is there at once, and shares libtorch's memory with the server.
+    ///
+    /// Call it on the process's first thread: the kernel kills the keeper with the thread that made it.
+    pub fn fork() -> io::Result<Self> {
+        let (socket, of_keeper) = UnixStream::pair()?;
+        let (printed, print) = io::pipe()?;
+        let server = rustix::process::getpid();
+        match fork()? {
+            Some(process) => {
+                drop((of_keeper, print));
+                Self::of(socket, printed, move || Ok(process))
+            }
+            None => {
+                drop((socket, printed));
+                be_keeper(&of_keeper, print, server)
+            }
+        }
+    }
+
+    /// Starts the program once more, which takes libtorch a quarter of a second.
     pub(super) fn start(program: &Path) -> io::Result<Self> {
-        let (socket, of_child) = UnixStream::pair()?;
+        let (socket, of_keeper) = UnixStream::pair()?;
         let (printed, print) = io::pipe()?;
         let mut command = Command::new(program);
         command
             .arg(KEEPER_COMMAND)
             .arg(std::process::id().to_string())
-            .stdin(Stdio::from(OwnedFd::from(of_child)))
+            .stdin(Stdio::from(OwnedFd::from(of_keeper)))
             .stdout(print.try_clone()?)
             .stderr(print)
             // A group of its own: a Ctrl-C for the server is none for it.
             .process_group(0);
-        let (process, output) = Output::of(command, printed)?;
+        Self::of(socket, printed, move || {
+            let child = command.spawn()?;
+            i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))
+        })
+    }
+
+    fn of(
+        socket: UnixStream,
+        printed: PipeReader,
+        start: impl FnOnce() -> io::Result<Pid> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (process, output) = Output::of(start, printed)?;
         Ok(Self { process, socket, received: Vec::new(), canary: None, output })
     }
 
@@ -218,24 +252,24 @@ fn next_report(received: &mut Vec<u8>) -> Option<Report> {
 impl Output {
     /// Starts the process, and reads what it prints, on a thread that lives as long as the process.
     ///
-    /// The kernel kills the process with the thread that started it, so it must be this one.
-    fn of(mut command: Command, printed: PipeReader) -> io::Result<(Arc<Mutex<Option<Pid>>>, Self)> {
+    /// The kernel kills a process with the thread that started it, so one that starts now is started there.
+    fn of(
+        start: impl FnOnce() -> io::Result<Pid> + Send + 'static,
+        printed: PipeReader,
+    ) -> io::Result<(Arc<Mutex<Option<Pid>>>, Self)> {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let (tell, heard) = mpsc::sync_channel(1);
         let (born, birth) = mpsc::channel();
         let process = Arc::new(Mutex::new(None));
         let (of_thread, known) = (Arc::clone(&kept), Arc::clone(&process));
         std::thread::Builder::new().name("canary-output".to_owned()).spawn(move || {
-            let spawned = command.spawn();
-            // Its copies of the pipe's other end would keep the pipe open.
-            drop(command);
-            match spawned {
-                Ok(child) => {
-                    *known.lock().unwrap_or_else(PoisonError::into_inner) =
-                        i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            // What it held of the pipe's other end is closed when it returns.
+            match start() {
+                Ok(process) => {
+                    *known.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
                     let _ = born.send(Ok(()));
                     listen(printed, &of_thread, &tell);
-                    reap(child, &known);
+                    reap(process, &known);
                 }
                 Err(error) => drop(born.send(Err(error))),
             }
@@ -287,10 +321,10 @@ fn listen(mut printed: PipeReader, kept: &Mutex<Vec<u8>>, tell: &mpsc::SyncSende
 }
 
 /// What a library has started and left behind may hold the pipe open; a keeper that has closed it is gone in any case.
-fn reap(mut child: Child, known: &Mutex<Option<Pid>>) {
+fn reap(process: Pid, known: &Mutex<Option<Pid>>) {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    let _ = child.kill();
-    let _ = child.wait();
+    let _ = rustix::process::kill_process(process, Signal::KILL);
+    while matches!(rustix::process::waitpid(Some(process), WaitOptions::empty()), Err(Errno::INTR)) {}
     *known = None;
 }
 

@@ -35,6 +35,7 @@ pub use compat::judge;
 pub use error::PluginError;
 pub use error::Refusal;
 pub use headers::Headers;
+pub use keeper::Keeper;
 pub use library::Library;
 pub use library::LibraryInstance;
 pub use mapping::Mapped;

@@ -3,6 +3,7 @@
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::PipeWriter;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -48,17 +49,45 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// What the program does when it was started with the command `keeper` and its parent's process id: it keeps canaries.
 pub fn run_keeper(parent: u32) -> anyhow::Result<()> {
-    // It must not outlive the server, not even one that ended before this line.
+    end_with(i32::try_from(parent).ok().and_then(Pid::from_raw))?;
+    let socket = take_socket().context("this command is for the server alone: use `sconce check`")?;
+    keep_canaries(&socket)
+}
+
+/// What a process does that the server has forked off as a keeper: the same, behind a socket that it has inherited.
+pub(super) fn be_keeper(socket: &UnixStream, print: PipeWriter, server: Pid) -> ! {
+    let begin = || -> anyhow::Result<()> {
+        end_with(Some(server))?;
+        // A group of its own: a Ctrl-C for the server is none for it.
+        rustix::process::setpgid(None, None)?;
+        rustix::thread::set_name(c"sconce-keeper")?;
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        rustix::stdio::dup2_stdout(&print)?;
+        rustix::stdio::dup2_stderr(print)?;
+        Ok(())
+    };
+    let kept = begin().and_then(|()| keep_canaries(socket));
+    if let Err(error) = &kept {
+        // Its last words.
+        let _ = writeln!(io::stderr(), "{error:#}");
+    }
+    super::leave(kept.is_err().into())
+}
+
+/// It must not outlive the server, not even one that ended before this line.
+fn end_with(server: Option<Pid>) -> anyhow::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    let parent = i32::try_from(parent).ok().and_then(Pid::from_raw);
-    anyhow::ensure!(rustix::process::getppid() == parent, "the server that started this process is gone");
+    anyhow::ensure!(rustix::process::getppid() == server, "the server that started this process is gone");
+    Ok(())
+}
+
+fn keep_canaries(socket: &UnixStream) -> anyhow::Result<()> {
     // The crash of a canary needs no core file.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none)?;
-    let socket = take_socket().context("this command is for the server alone: use `sconce check`")?;
     Runtime::start(Accelerators::None, 1)?;
     socket.set_read_timeout(Some(IDLE))?;
-    let mut lines = BufReader::new(&socket);
+    let mut lines = BufReader::new(socket);
     loop {
         let mut orders = String::new();
         match lines.read_line(&mut orders) {
@@ -68,26 +97,20 @@ pub fn run_keeper(parent: u32) -> anyhow::Result<()> {
             read => read?,
         };
         let orders: Orders = serde_json::from_str(&orders)?;
-        keep_canary(orders, &socket)?;
+        keep_canary(orders, socket)?;
     }
 }
 
 /// Forks a canary for one trial, and waits for its end.
 fn keep_canary(orders: Orders, socket: &UnixStream) -> anyhow::Result<()> {
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    anyhow::ensure!(threads == 1, "the keeper has {threads} threads; this is a bug");
     let keeper = rustix::process::getpid();
-    // SAFETY: this process has one thread, so no lock is held that the child would wait for.
-    let canary = match unsafe { libc::fork() } {
-        0 => {
-            let passed = be_canary(orders, socket, keeper);
-            if let Err(error) = &passed {
-                // Its last words.
-                let _ = writeln!(io::stderr(), "{error:#}");
-            }
-            super::leave(passed.is_err().into())
+    let Some(canary) = fork()? else {
+        let passed = be_canary(orders, socket, keeper);
+        if let Err(error) = &passed {
+            // Its last words.
+            let _ = writeln!(io::stderr(), "{error:#}");
         }
-        process => Pid::from_raw(process).filter(|_| process > 0).ok_or_else(io::Error::last_os_error)?,
+        super::leave(passed.is_err().into())
     };
     // The canary does the same; whoever comes first, it is done before anybody hears of the canary.
     let _ = rustix::process::setpgid(Some(canary), Some(canary));
@@ -109,6 +132,19 @@ fn keep_canary(orders: Orders, socket: &UnixStream) -> anyhow::Result<()> {
     report(socket, &Report::Ended { status })?;
     rustix::process::waitpid(Some(canary), WaitOptions::empty())?;
     Ok(())
+}
+
+/// `None` in the process that is forked off.
+pub(super) fn fork() -> io::Result<Option<Pid>> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::other(format!("a process with {threads} threads can't be forked")));
+    }
+    // SAFETY: this process has one thread, so no lock is held that the child would wait for.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        process => Pid::from_raw(process).filter(|_| process > 0).map(Some).ok_or_else(io::Error::last_os_error),
+    }
 }
 
 /// The forked process: the trial, on a thread of its own, as in the server.
