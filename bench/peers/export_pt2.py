@@ -14,4 +14,5 @@ model = torchvision.models.resnet18().eval()
 with torch.no_grad():
     batch = torch.export.Dim("batch", min=1, max=64)
     exported = torch.export.export(model, (torch.randn(2, 3, 224, 224),), dynamic_shapes=({0: batch},))
-    torch._inductor.aoti_compile_and_package(exported, package_path=sys.argv[1])
+    # Weights as the processor wants them, once and not at each call.
+    torch._inductor.aoti_compile_and_package(exported, package_path=sys.argv[1], inductor_configs={"freezing": True})

@@ -135,8 +135,10 @@ pub(super) fn unpack_tar_gz(
     let packed = Rc::new(Cell::new(0));
     let counted = Counted { inner: file, count: Rc::clone(&packed) };
     let allowance = Rc::new(Cell::new(TAR_HEADERS));
-    let mut tar =
-        tar::Archive::new(Allowed { inner: MultiGzDecoder::new(BufReader::with_capacity(CHUNK, counted)), left: Rc::clone(&allowance) });
+    let mut tar = tar::Archive::new(Allowed {
+        inner: MultiGzDecoder::new(BufReader::with_capacity(CHUNK, counted)),
+        left: Rc::clone(&allowance),
+    });
     let mut entries = tar.entries().map_err(|e| sink.broken(e.to_string()))?;
     loop {
         allowance.set(TAR_HEADERS);

@@ -145,7 +145,7 @@ char *sconce_package_weights(const void *package, bool copies, void *sink, Emit 
         found = constants.find(name);
       if (found == constants.end())
         continue;
-      const at::Tensor given = copies ? found->second.clone() : found->second;
+      const at::Tensor given = copies ? in_a_row(found->second).clone() : found->second;
       emit(sink, TENSOR, (original.empty() ? name : original).c_str(), &given);
     }
   });

@@ -52,10 +52,15 @@ char *sconce_tensor_place(const void *bytes, size_t length, const int64_t *sizes
   });
 }
 
+// Where its memory begins; null for a tensor whose numbers don't lie in a row: sparse ones, and those in an order of oneDNN's.
+const void *sconce_tensor_address(const at::Tensor *tensor) {
+  return tensor->has_storage() ? tensor->const_data_ptr() : nullptr;
+}
+
 // The same tensor in contiguous memory of the host; waits for this thread's stream alone.
 char *sconce_tensor_fetch(const at::Tensor *tensor, at::Tensor **out) {
   return guarded([&] {
-    const at::Tensor source = tensor->detach().contiguous();
+    const at::Tensor source = in_a_row(*tensor).detach().contiguous();
     if (source.is_cpu()) {
       *out = new at::Tensor(source);
       return;

@@ -26,6 +26,7 @@ unsafe extern "C" {
         out: *mut *mut c_void,
     ) -> *mut c_char;
     fn sconce_tensor_fetch(tensor: *const c_void, out: *mut *mut c_void) -> *mut c_char;
+    fn sconce_tensor_address(tensor: *const c_void) -> *const c_void;
     fn sconce_device_works(device: c_int) -> bool;
 }
 
@@ -51,6 +52,13 @@ pub(super) fn place(bytes: &[u8], shape: &[i64], dtype: DType, device: Device) -
     })?;
     // SAFETY: the shim gives a new `at::Tensor`, and nobody else has it.
     Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
+}
+
+/// Where its memory begins; `None` for a tensor whose numbers don't lie in a row.
+pub(super) fn address(tensor: &Tensor) -> Option<usize> {
+    // SAFETY: the tensor lives through the call.
+    let address = unsafe { sconce_tensor_address(tensor.as_ptr().cast()) };
+    (!address.is_null()).then_some(address as usize)
 }
 
 /// The same tensor in contiguous memory of the host.

@@ -205,16 +205,8 @@ impl Model for TorchModel {
 
     fn footprint(&self) -> Footprint {
         let mut footprint = Footprint::default();
-        let counted = self.raw.tensors(&mut |step| {
-            let tensor = step.share()?;
-            let size = tensor.f_kind().map_err(|error| error.to_string())?.elt_size_in_bytes();
-            footprint.tensors += 1;
-            footprint.bytes += (tensor.numel() * size) as u64;
-            footprint.address.get_or_insert(tensor.data_ptr() as usize);
-            Ok(())
-        });
-        // A tensor without storage of its own has no address; what was counted before it stands.
-        drop(counted);
+        // What was counted before one that can't be stands.
+        let _ = self.raw.tensors(&mut |step| footprint.count(&step));
         footprint.was_changed = self.versions() != self.versions_when_loaded;
         footprint
     }
@@ -305,6 +297,17 @@ fn lend(step: &Step<'_>, door: RawDoor, emit: &mut dyn FnMut(&RawEvent<'_>)) -> 
     let shape = tensor.size();
     emit(&RawEvent::tensor(step.name, RawTensor::plain(dtype.code(), &shape, bytes)));
     Ok(())
+}
+
+impl Footprint {
+    fn count(&mut self, step: &Step<'_>) -> Result<(), String> {
+        let tensor = step.share()?;
+        let size = tensor.f_kind().map_err(|error| error.to_string())?.elt_size_in_bytes();
+        self.tensors += 1;
+        self.bytes += (tensor.numel() * size) as u64;
+        self.address = self.address.or_else(|| device::address(&tensor));
+        Ok(())
+    }
 }
 
 fn torch_device(device: Device) -> tch::Device {

@@ -245,17 +245,8 @@ impl Model for PackageModel {
 
     fn footprint(&self) -> Footprint {
         let mut footprint = Footprint::default();
-        let counted = self.raw.weights(Lending::Own, &mut |step| {
-            // SAFETY: the shim lends an `at::Tensor` for the duration of the step.
-            let tensor = unsafe { Tensor::clone_from_ptr(step.tensor.cast_mut().cast()) };
-            let size = tensor.f_kind().map_err(|error| error.to_string())?.elt_size_in_bytes();
-            footprint.tensors += 1;
-            footprint.bytes += (tensor.numel() * size) as u64;
-            footprint.address.get_or_insert(tensor.data_ptr() as usize);
-            Ok(())
-        });
-        // What was counted before a weight that can't be stands.
-        drop(counted);
+        // What was counted before one that can't be stands.
+        let _ = self.raw.weights(Lending::Own, &mut |step| footprint.count(&step));
         footprint
     }
 }

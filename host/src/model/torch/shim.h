@@ -50,6 +50,9 @@ struct Model {
   mutable std::map<std::string, std::shared_ptr<torch::jit::GraphExecutor>> variants;
 };
 
+// The same numbers in plain memory: a tensor may be sparse, or in an order of oneDNN's.
+inline at::Tensor in_a_row(const at::Tensor &tensor) { return tensor.layout() == at::kStrided ? tensor : tensor.to_dense(); }
+
 template <typename Work> char *guarded(Work work) {
   try {
     work();

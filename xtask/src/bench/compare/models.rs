@@ -22,7 +22,8 @@ const PICTURE: &str = "bench/inputs/picture.jpg";
 
 pub(super) fn ready(programs: &Path, folder: &Path, peers: Option<&Peers>) -> Result<Vec<Model>> {
     fs::create_dir_all(folder).with_context(|| format!("{} can't be made", folder.display()))?;
-    let (mnist, resnet, pt2) = (folder.join("mnist.pt"), folder.join("resnet18.pt"), folder.join("resnet18.pt2"));
+    let (mnist, resnet, pt2) =
+        (folder.join("mnist.pt"), folder.join("resnet18.pt"), folder.join("resnet18-frozen.pt2"));
     println!("\n== models");
     // So quick that it isn't worth finding out whether it is up to date.
     let mut export = workspace::program(programs, "mnist-trainer");

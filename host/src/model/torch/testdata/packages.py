@@ -1,6 +1,6 @@
 """Makes the AOTInductor packages beside it: python packages.py, with torch 2.11.0 and g++ installed.
 
-They run on any x86-64 processor, tell nothing of the machine that they were made on, and are small: for all three the
+They run on any x86-64 processor, tell nothing of the machine that they were made on, and are small: for all of them the
 compiler is called through a script, and what it made is packed again.
 """
 
@@ -80,6 +80,20 @@ class Sizes(nn.Module):
         return (x * mask).sum(1), x.mean((0, 1))
 
 
+class Folded(nn.Module):
+    """A convolution whose weights are kept as oneDNN wants them: each picture times 0, 1, ... 15."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        weights = torch.zeros(16, 3, 3, 3)
+        weights[:, :, 1, 1] = torch.arange(16.0)[:, None]
+        self.convolution.weight = nn.Parameter(weights)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return torch.relu(self.convolution(picture)).mean((2, 3))
+
+
 def main():
     write_compiler()
     batch = Dim("batch", min=1, max=64)
@@ -90,6 +104,7 @@ def main():
     rows, length = Dim("rows", min=1, max=8), Dim("length", min=1, max=512)
     save("sizes", Sizes(), (torch.ones(2, 5, 3),), {"mask": torch.ones(2, 5, 3)},
          dynamic_shapes={"x": {0: rows, 1: length}, "mask": {0: rows, 1: length}}, settings={"cpp.threads": 4, "cpp.min_chunk_size": 1})
+    save("folded", Folded(), (torch.ones(2, 3, 8, 8),), dynamic_shapes={"picture": {0: batch}}, settings={"freezing": True})
 
 
 main()

@@ -188,6 +188,24 @@ fn code_for_four_threads_keeps_to_one_where_operations_have_one() {
 }
 
 #[test]
+fn weights_in_an_order_of_the_compiler_s_own_are_counted_and_read() {
+    let model = packaged("folded.pt2");
+    let footprint = model.footprint();
+    assert_eq!((footprint.tensors, footprint.bytes), (1, 16 * 3 * 3 * 3 * 4));
+    let weights = steps(|emit| model.weights(RawDoor::PLAIN, emit)).unwrap();
+    // The middle of each of 3 x 3, of three colours each.
+    let middles: Vec<_> = (0..16).map(|channel| format!("{:?}", channel as f32)).collect();
+    assert!(weights[0].contains(" [16, 3, 3, 3] "), "{weights:?}");
+    for middle in &middles {
+        assert!(weights[0].contains(middle), "{middle}: {weights:?}");
+    }
+    let picture = bytes(&[1.0; 3 * 8 * 8]);
+    let walked =
+        steps(|emit| model.forward("forward", &[float("", &[1, 3, 8, 8], &picture)], RawDoor::PLAIN, emit)).unwrap();
+    assert!(walked[0].contains(" [1, 16] [0.0, 3.0, 6.0, 9.0"), "{walked:?}");
+}
+
+#[test]
 fn a_library_that_is_none_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken.pt2");
