@@ -4,6 +4,7 @@
 
 mod chores;
 mod gate;
+mod lull;
 
 use std::collections::VecDeque;
 use std::sync::Condvar;
@@ -26,6 +27,7 @@ use gate::NOT_YET;
 use gate::OPEN;
 use gate::PAUSED;
 use gate::SHUT;
+use lull::Lull;
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -36,6 +38,7 @@ pub(super) struct Queue {
     turned: Condvar,
     /// There is something to prepare or to finish. Those who do that wait here: they must not be woken in place of a worker.
     chores: Condvar,
+    lull: Lull,
 }
 
 #[derive(Debug)]
@@ -120,7 +123,13 @@ impl Queue {
             refusing: None,
             refuses_all: false,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new(), turned: Condvar::new(), chores: Condvar::new() }
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            turned: Condvar::new(),
+            chores: Condvar::new(),
+            lull: Lull::default(),
+        }
     }
 
     /// Takes a job in, or says why not; calls a worker.
@@ -178,12 +187,14 @@ impl Queue {
     ///
     /// What nobody waits for any more is left out: jobs whose client has gone are dropped, those past their deadline answered so.
     pub(super) fn take(&self, batcher: &Batcher, gate: &Gate, summons: impl Fn() -> Option<Summons>) -> Taken {
-        if batcher.shares_calls() {
+        let shares_calls = batcher.shares_calls();
+        if shares_calls && self.lull.gives_way() {
             // Whoever answers connections brings in first what has come meanwhile: it makes this batch larger.
             std::thread::yield_now();
         }
         let mut state = self.lock();
-        state.shares_calls = batcher.shares_calls();
+        self.lull.learn(!state.jobs.is_empty());
+        state.shares_calls = shares_calls;
         loop {
             let summons = summons();
             match gate.turn.load(Ordering::Acquire) {
