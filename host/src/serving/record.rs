@@ -197,8 +197,13 @@ impl Entry {
 
     pub(super) fn read(&self) -> GenerationRecord {
         let mut record = self.lock().clone();
-        record.requests = self.requests.load(Ordering::Relaxed);
+        record.requests = self.answers();
         record
+    }
+
+    /// How many requests have been answered.
+    pub(super) fn answers(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     pub(super) fn answered(&self, requests: usize) {

@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn way_is_given_while_it_brings_something_and_tried_again_now_and_then() {
         let lull = Lull::default();
-        let mut given = |found: &[bool]| -> Vec<bool> {
+        let given = |found: &[bool]| -> Vec<bool> {
             let ask = |&found| {
                 let gives = lull.gives_way();
                 lull.learn(found);
