@@ -7,13 +7,14 @@ struct Fake {
     costs: [Option<(u64, u64)>; 5],
     differs: Option<Form>,
     largest: usize,
+    has_forms: bool,
     has_batch_dimension: bool,
     spent: Duration,
 }
 
 impl Fake {
     fn new(costs: [Option<(u64, u64)>; 5]) -> Self {
-        Self { costs, differs: None, largest: 32, has_batch_dimension: true, spent: Duration::ZERO }
+        Self { costs, differs: None, largest: 32, has_forms: true, has_batch_dimension: true, spent: Duration::ZERO }
     }
 
     fn cost(&self, form: Form) -> Result<(u64, u64), String> {
@@ -36,7 +37,7 @@ impl Stage for Fake {
     }
 
     fn has_forms(&self) -> bool {
-        true
+        self.has_forms
     }
 
     fn has_batch_dimension(&self) -> bool {
@@ -126,7 +127,13 @@ fn batches_end_where_rows_differ_or_the_time_does() {
         ("no batch dimension", Fake { has_batch_dimension: false, ..Fake::new(costs(100, 100)) }, 1),
         ("slow", Fake::new(costs(20_000, 10_000)), 12),
         ("slow, and a tenth faster together", Fake::new(costs(20_000, 16_000)), 1),
+        (
+            "compiled, slow, and a tenth faster together",
+            Fake { has_forms: false, ..Fake::new(costs(20_000, 16_000)) },
+            12,
+        ),
         ("slow, and no faster together", Fake::new(costs(20_000, 20_000)), 1),
+        ("compiled, and no faster together", Fake { has_forms: false, ..Fake::new(costs(20_000, 20_000)) }, 1),
         ("slower", Fake::new(costs(1_000_000, 500_000)), 1),
     ] {
         let mut fake = fake;
