@@ -205,8 +205,11 @@ impl Loader {
             try_out(kind)?;
             (kind, read()?)
         } else {
-            let kind = weights.as_deref().map(kind_of).transpose()?;
-            (kind, beside(read, || try_out(kind))?)
+            match weights.as_deref().map(kind_of).transpose() {
+                Ok(kind) => (kind, beside(read, || try_out(kind))?),
+                // The load tells it, too, and before it that there is no libtorch to load with.
+                Err(error) => return Err(read().err().unwrap_or_else(|| error.into())),
+            }
         };
         let (model, model_record) = model.unzip();
         entry.write(|record| record.model = model_record);
