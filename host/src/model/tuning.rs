@@ -92,9 +92,6 @@ const CLEAR: f64 = 0.9;
 /// A slow model whose batches of two take less time than that for each input is tried with larger ones: it takes as long as all of their inputs one by one. What is about a tenth comes and goes with how busy the machine is.
 const SHARES: f64 = 0.85;
 
-/// The same for compiled code, which has no other forms: the trial's time is there for batches alone, and workers that call it one by one fetch its weights from memory at the same time, which a trial alone doesn't show.
-const SHARES_COMPILED: f64 = 0.97;
-
 /// Timed calls that are shorter are repeated, so that a moment's disturbance doesn't decide.
 const LONG_ENOUGH: Duration = Duration::from_millis(4);
 
@@ -274,7 +271,8 @@ impl Search<'_> {
             return Vec::new();
         };
         let mut batches = vec![(1, alone)];
-        if alone >= LONG_ENOUGH && !self.shares(form, alone) {
+        // Compiled code has nothing else to try: the time is there, and what a batch of eight gains doesn't show in one of two.
+        if alone >= LONG_ENOUGH && self.stage.has_forms() && !self.shares(form, alone) {
             return batches;
         }
         for size in BUCKETS.into_iter().skip(1).rev() {
@@ -296,8 +294,7 @@ impl Search<'_> {
 
     /// Whether a slow model does two at once in less time than one after the other.
     fn shares(&mut self, form: Form, alone: Duration) -> bool {
-        let share = if self.stage.has_forms() { SHARES } else { SHARES_COMPILED };
-        let shares = |both: Duration, alone: Duration| both < alone.mul_f64(2.0 * share);
+        let shares = |both: Duration, alone: Duration| both < alone.mul_f64(2.0 * SHARES);
         // The first call prepares for the shape; forms are compared by two inputs at once.
         let compared = self.trials.iter().any(|trial| trial.form != Form::AsLoaded && trial.outcome.is_ok());
         if !compared && self.stage.time(form, 2, 1).is_err() {
